@@ -422,6 +422,13 @@ impl Request {
 }
 
 impl Response {
+    /// Returns true if `Content-Length` among the fields says the length that the response has. What a configuration or a script
+    /// adds beside it, or where no length is known, would let two readers see its end in different places.
+    pub(crate) fn keeps_length(&self) -> bool {
+        self.content_length.is_some()
+            && http::framing::content_length(&self.headers) == Ok(self.content_length)
+    }
+
     /// Forgets everything that was to be answered.
     pub fn reset(&mut self) {
         self.status = 0;

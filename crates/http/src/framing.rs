@@ -201,6 +201,36 @@ pub fn list<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = 
         .filter(|item| !item.is_empty())
 }
 
+/// How many members of `Connection` are compared with a field's name.
+const MAX_OPTIONS: usize = 64;
+
+/// Returns true if `Connection` names this field as one of the connection alone (RFC 9110 §7.6.1). A name that is known is none:
+/// no client may take `Authorization` or `X-Forwarded-For` out of a message by that.
+pub fn is_of_connection(headers: &Headers, known: Option<Known>, name: &[u8]) -> bool {
+    known.is_none()
+        && headers.has(Known::Connection)
+        && connection_options(headers).take(MAX_OPTIONS).any(|option| option.eq_ignore_ascii_case(name))
+}
+
+/// Returns true if a field may come behind a body: none about framing, the connection or the way of a message may (RFC 9110
+/// §6.5.1).
+pub fn may_trail(known: Option<Known>) -> bool {
+    !matches!(
+        known,
+        Some(
+            Known::Connection
+                | Known::ContentLength
+                | Known::Host
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::Te
+                | Known::Trailer
+                | Known::TransferEncoding
+                | Known::Upgrade
+        )
+    )
+}
+
 /// Returns true if the head allows another message on the connection. HTTP/1.1 keeps it unless asked to
 /// close, 1.0 closes unless asked to keep it (RFC 9112 §9.3).
 pub fn keep_alive(version: Version, headers: &Headers) -> bool {
@@ -223,6 +253,22 @@ pub fn expects_continue(version: Version, headers: &Headers) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_of_the_connection_are_unknown_ones_that_it_names() {
+        let head =
+            request("Connection: close, X-Hop,,\r\nConnection: authorization, x-forwarded-for\r\n", "1.1");
+        let is =
+            |name: &str| is_of_connection(&head.headers, Known::from_bytes(name.as_bytes()), name.as_bytes());
+        for name in ["x-hop", "X-HOP"] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["Authorization", "X-Forwarded-For", "X-Other", "x-hop2", "Close"] {
+            assert_eq!(is(name), name == "Close", "{name}");
+        }
+        let many = "Connection: ".to_owned() + &"a,".repeat(MAX_OPTIONS) + "X-Hop\r\n";
+        assert!(!is_of_connection(&request(&many, "1.1").headers, None, b"x-hop"));
+    }
     use crate::{HeadLimits, Progress};
 
     fn request(fields: &str, version: &str) -> RequestHead {

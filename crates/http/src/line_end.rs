@@ -32,6 +32,18 @@ pub fn escape_target_from(line: &mut Vec<u8>, from: usize) {
     escape_those(line, from, |byte| byte <= b' ' || byte == 0x7f);
 }
 
+/// As [`escape_target_from`], for a path of HTTP/2, which peers take apart: what no path or query may hold is escaped, and a
+/// fragment is left out (RFC 9113 §8.3.1, RFC 3986 §3.3).
+pub fn escape_path_from(path: &mut Vec<u8>, from: usize) {
+    if let Some(at) = path[from..].iter().position(|byte| *byte == b'#') {
+        path.truncate(from + at);
+    }
+    escape_those(path, from, |byte| {
+        !byte.is_ascii_graphic()
+            || matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+    });
+}
+
 fn escape_those(uri: &mut Vec<u8>, from: usize, is_one: impl Fn(u8) -> bool) {
     if !uri[from..].iter().any(|byte| is_one(*byte)) {
         return;
@@ -56,6 +68,9 @@ mod tests {
         let mut uri = b"\r/x\r\ny z\0\t".to_vec();
         escape_from(&mut uri, 1);
         assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
+        let mut path = b"x /a%20b|\"\xc3\xbc\x7f?q={1}&r=~!$'()*+,;:@#f".to_vec();
+        escape_path_from(&mut path, 2);
+        assert_eq!(path, b"x /a%20b%7C%22%C3%BC%7F?q=%7B1%7D&r=~!$'()*+,;:@");
         escape_from(&mut uri, 1);
         assert_eq!(uri, b"\r/x%0D%0Ay z%00\t");
         escape_target_from(&mut uri, 1);

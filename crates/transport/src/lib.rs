@@ -10,6 +10,7 @@ pub mod body_reader;
 pub mod buffers;
 pub mod clock;
 pub mod files;
+pub mod held_file;
 pub mod pipe;
 pub mod read_buffer;
 pub mod resolver;

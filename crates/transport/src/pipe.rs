@@ -13,10 +13,14 @@ use std::task::{Context, Poll, Waker};
 /// The most bytes that one stream may have on their way out.
 const MAX_OUTGOING: usize = 32 << 10;
 
-/// How many bytes all streams of a connection may have on their way out.
+/// How many files the streams of a connection may keep open while they wait for its client.
+const MAX_FILES: usize = 16;
+
+/// How many bytes all streams of a connection may have on their way out, and how many files open for them.
 #[derive(Debug)]
 pub struct PipeBudget {
     left: Cell<usize>,
+    files: Cell<usize>,
     /// Whether a stream has found nothing left.
     is_short: Cell<bool>,
 }
@@ -24,12 +28,35 @@ pub struct PipeBudget {
 impl PipeBudget {
     /// Creates the budget of a connection.
     pub fn new(bytes: usize) -> Rc<PipeBudget> {
-        Rc::new(PipeBudget { left: Cell::new(bytes), is_short: Cell::new(false) })
+        Rc::new(PipeBudget {
+            left: Cell::new(bytes),
+            files: Cell::new(MAX_FILES),
+            is_short: Cell::new(false),
+        })
     }
 
     /// Returns true if a stream found nothing left, and there is something now: its writer should be woken.
     pub fn take_relief(&self) -> bool {
         self.left.get() > 0 && self.is_short.replace(false)
+    }
+}
+
+/// The right to keep a file open while its reader waits. Dropping it gives it back.
+#[derive(Debug)]
+pub struct FileTicket(Option<Rc<PipeBudget>>);
+
+impl FileTicket {
+    /// Returns one for a connection of a single stream, whose number is bounded.
+    pub(crate) fn of_connection() -> FileTicket {
+        FileTicket(None)
+    }
+}
+
+impl Drop for FileTicket {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.0 {
+            budget.files.set(budget.files.get() + 1);
+        }
     }
 }
 
@@ -262,6 +289,26 @@ impl PipeEnd {
         Poll::Ready(Ok(count))
     }
 
+    /// Returns the right to keep a file open, if there is one left.
+    pub(crate) fn file_ticket(&self) -> Option<FileTicket> {
+        let files = &self.0.budget.files;
+        let left = files.get().checked_sub(1)?;
+        files.set(left);
+        Some(FileTicket(Some(Rc::clone(&self.0.budget))))
+    }
+
+    /// Ready when something may be written, or nothing any more.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state.borrow_mut();
+        self.poll_room(&mut state, cx).map_ok(drop)
+    }
+
+    /// Returns true if so many bytes may be written at once.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let len = self.0.state.borrow().outgoing.len();
+        MAX_OUTGOING.saturating_sub(len).min(self.0.budget.left.get()) >= bytes
+    }
+
     /// Ready with the number of bytes on their way out once that differs from `known`; an error if they cannot go.
     pub(crate) fn poll_unsent(&self, cx: &mut Context<'_>, known: usize) -> Poll<io::Result<usize>> {
         let mut state = self.0.state.borrow_mut();
@@ -331,6 +378,18 @@ mod tests {
         assert_eq!(pipe.outgoing().len(), 0);
         pipe.break_off();
         assert_eq!(budget.left.get(), MAX_OUTGOING - 100, "what was dropped is given back once");
+    }
+
+    #[test]
+    fn files_that_are_kept_open_are_bounded_for_all_streams() {
+        let budget = PipeBudget::new(1);
+        let (_pipe, end) = Pipe::new(&budget);
+        let (_other, other) = Pipe::new(&budget);
+        let mut tickets: Vec<_> = (0..MAX_FILES - 1).map(|_| end.file_ticket().unwrap()).collect();
+        tickets.push(other.file_ticket().unwrap());
+        assert!(end.file_ticket().is_none() && other.file_ticket().is_none());
+        tickets.pop();
+        assert!(end.file_ticket().is_some());
     }
 
     #[test]

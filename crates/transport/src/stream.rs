@@ -3,7 +3,7 @@
 //! The data path polls instead of awaiting, so that it can watch both sides of a relay at once and lease a buffer only when
 //! there is something to read into it. What only TLS needs is boxed: a stream in clear has the size of its socket.
 
-use crate::pipe::PipeEnd;
+use crate::pipe::{FileTicket, PipeEnd};
 use crate::socket::SocketAside;
 pub use crate::socket::{BindFailed, Socket};
 use crate::tls_stream::TlsStream;
@@ -123,6 +123,31 @@ impl Stream {
             Stream::Plain(socket) => socket.poll_send_file(cx, file, offset, len),
             Stream::Tls(tls) => tls.poll_send_file(cx, file, offset, len),
             Stream::Piped(pipe) => pipe.poll_send_file(cx, file, offset, len),
+        }
+    }
+
+    /// Returns the right to keep a file open while this stream's peer takes nothing; `None` if other streams of its connection
+    /// have it.
+    pub fn file_ticket(&self) -> Option<FileTicket> {
+        match self {
+            Stream::Piped(pipe) => pipe.file_ticket(),
+            Stream::Plain(_) | Stream::Tls(_) => Some(FileTicket::of_connection()),
+        }
+    }
+
+    /// Ready when a stream in memory has room. Others say so when they are written to.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Piped(pipe) => pipe.poll_writable(cx),
+            Stream::Plain(_) | Stream::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Returns true if a stream in memory takes so many bytes at once, and for others.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        match self {
+            Stream::Piped(pipe) => pipe.has_room(bytes),
+            Stream::Plain(_) | Stream::Tls(_) => true,
         }
     }
 

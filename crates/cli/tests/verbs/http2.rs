@@ -331,3 +331,48 @@ fn http2_stream_of_a_held_key_waits_alone() {
     client.send(&data(1, END_STREAM, 0));
     assert_eq!(client.answers(1)[&1], ("200".into(), "green".into()));
 }
+
+/// Returns how many descriptors of all processes lead to a file whose path begins so.
+fn descriptors(beginning: &str) -> usize {
+    let folders = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|it| std::fs::read_dir(it.path().join("fd")).ok());
+    let links =
+        folders.flat_map(|folder| folder.flatten()).filter_map(|it| std::fs::read_link(it.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with(beginning)).count()
+}
+
+#[test]
+fn http2_streams_that_wait_hold_few_files_open() {
+    let beside = "http2 on;
+        server {
+            listen unix:{folder}/files;
+            root {folder};
+            location /proxied { proxy_pass http://unix:{folder}/files:/large; proxy_temp_path {folder}/spooled; }
+        }";
+    let server = Server::start("", beside);
+    let body = "0123456789abcdef".repeat(16 << 10);
+    std::fs::write(server.path("large"), &body).unwrap();
+    for (path, held) in [("/large", "large"), ("/proxied", "spooled")] {
+        let mut client = Client::new(UnixStream::connect(server.path("files")).unwrap());
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send(&raw(FrameKind::Settings, 0, 0, &[0, 4, 0, 0, 0, 0]));
+        let streams = || (1..200).step_by(2);
+        for stream in streams() {
+            let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")];
+            client.send(&raw(FrameKind::Headers, END_HEADERS | END_STREAM, stream, &block(&fields)));
+        }
+        client.send(&raw(FrameKind::Ping, 0, 0, &[0; 8]));
+        client.next_of(&[FrameKind::Ping]).unwrap();
+        let held = server.path(held).display().to_string();
+        let open = || descriptors(&held);
+        server.until("few are open", || (1..=16).contains(&open()));
+        // Those that were closed go on where they were.
+        client.send(&raw(FrameKind::WindowUpdate, 0, 0, &(1_u32 << 30).to_be_bytes()));
+        client.send(&raw(FrameKind::Settings, 0, 0, &[0, 4, 0, 0x10, 0, 0]));
+        let answers = client.answers(100);
+        assert!(streams().all(|stream| answers[&stream].1 == body), "{path}");
+        server.until("all are closed", || open() == 0);
+    }
+}

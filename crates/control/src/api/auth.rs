@@ -126,12 +126,15 @@ fn on_behalf_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let bad = || {
         Refusal::new(
             Code::BadRequest,
-            format!("invalid {FOR}: expected 1 to {MAX_FOR} bytes of text without control characters"),
+            format!(
+                "invalid {FOR}: expected 1 to {MAX_FOR} bytes of text without characters that are not shown"
+            ),
             "send it percent-encoded",
         )
     };
     let text = super::request::decoded(value.as_bytes()).ok_or_else(bad)?;
-    let fits = (1..=MAX_FOR).contains(&text.len()) && !text.chars().any(char::is_control);
+    let fits =
+        (1..=MAX_FOR).contains(&text.len()) && !text.chars().any(|c| c.is_control() || switch::is_hidden(c));
     if fits { Ok(Some(text)) } else { Err(bad()) }
 }
 

@@ -141,8 +141,12 @@ pub(super) fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], la
 fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     let output = &mut exchange.output;
     let len = data.len() as u64;
+    // What a script writes beyond the length that the head has said would be taken for another response. The server closes
+    // the connection.
+    let promised = exchange.response.content_length.filter(|_| output.framing == Framing::Length);
+    let left = promised.map_or(len, |promised| promised.saturating_sub(output.body_len));
     output.open_chunk(len);
-    output.wire.extend_from_slice(data);
+    output.wire.extend_from_slice(&data[..len.min(left) as usize]);
     output.close_chunk(len);
     if last {
         end_body(exchange, env);

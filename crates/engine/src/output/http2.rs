@@ -5,7 +5,7 @@ use crate::clock::Now;
 use crate::config::{Config, Settings};
 use crate::exchange::Response;
 use http::Known;
-use http::h2::hpack::{encode_field, encode_known, encode_status};
+use http::h2::hpack::{encode_known, encode_status, encode_valid_field};
 use http::h2::{PieceHeader, PieceKind};
 
 /// The most that a frame may hold without a setting of the client.
@@ -36,11 +36,10 @@ pub(super) fn encode_head(
         encode_known(wire, Known::Date, &http::date::present_http_date(now.epoch_s()));
     }
     if let Some(kind) = &response.content_type {
-        encode_known(wire, Known::ContentType, kind);
+        encode_valid_field(wire, Some(Known::ContentType), b"", kind);
     }
-    if let Some(len) = response.content_length
-        && !response.headers.has(Known::ContentLength)
-    {
+    let keeps_length = response.keeps_length();
+    if let (Some(len), false) = (response.content_length, keeps_length) {
         encode_known(wire, Known::ContentLength, itoa::Buffer::new().format(len).as_bytes());
     }
     if let Some(modified_s) = response.last_modified_s
@@ -53,11 +52,12 @@ pub(super) fn encode_head(
     }
     let wire = &mut output.wire;
     if let Some(location) = &response.location {
-        encode_known(wire, Known::Location, location);
+        encode_valid_field(wire, Some(Known::Location), b"", location);
     }
     for (known, name, value) in response.headers.iter() {
         let is_unwanted = match known {
             Some(Known::Server | Known::Date) => value.is_empty(),
+            Some(Known::ContentLength) => !keeps_length,
             // These are of a connection of HTTP/1 (RFC 9113, section 8.2.2).
             Some(
                 Known::Connection
@@ -69,7 +69,7 @@ pub(super) fn encode_head(
             _ => false,
         };
         if !is_unwanted {
-            encode_field(wire, known, name, value.trim_ascii());
+            encode_valid_field(wire, known, name, value.trim_ascii());
         }
     }
     output.finish_piece(at, PieceKind::Head);

@@ -157,9 +157,8 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
         http::encode::encode_field(wire, b"Content-Type", kind);
     }
     // A script's own Content-Length is among the other fields, spelt as the script spells it.
-    if let Some(len) = response.content_length
-        && !response.headers.has(Known::ContentLength)
-    {
+    let keeps_length = response.keeps_length();
+    if let (Some(len), false) = (response.content_length, keeps_length) {
         wire.extend_from_slice(b"Content-Length: ");
         wire.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
         wire.extend_from_slice(b"\r\n");
@@ -195,9 +194,13 @@ fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     if let (Some(location), false) = (&response.location, made_absolute) {
         http::encode::encode_field(wire, b"Location", location);
     }
-    response.headers.append_to(wire, |known, _, value| {
+    response.headers.append_to(wire, |known, _, value| match known {
         // Empty, these two say only that ours are not wanted (`proxy_pass_header` without such a field).
-        !(value.is_empty() && matches!(known, Some(Known::Server | Known::Date)))
+        Some(Known::Server | Known::Date) => !value.is_empty(),
+        // Where the message ends, and whether another one follows, is said once, above, whatever adds a field.
+        Some(Known::Connection | Known::TransferEncoding) => false,
+        Some(Known::ContentLength) => keeps_length,
+        _ => true,
     });
     wire.extend_from_slice(b"\r\n");
     output.head_len = (wire.len() - before) as u64;
@@ -211,6 +214,7 @@ fn decide_framing(exchange: &mut Exchange, settings: &crate::config::Settings, n
     let asked = http::framing::keep_alive(head.version, &head.headers);
     let mut keep_alive = asked
         && !response.close
+        && !http::framing::connection(&response.headers).close
         && core.keepalive.idle.timeout_ms > 0
         && !is_disabled_browser(&exchange.request, *core.keepalive.disable)
         && exchange.connection.requests < *core.keepalive.requests

@@ -2,6 +2,7 @@
 
 use super::chain::{Chain, Include};
 use super::encoder::{Encoder, Ratio};
+use http::framing::may_trail;
 use http::h2::hpack;
 use http::h2::{PieceHeader, PieceKind};
 
@@ -147,7 +148,7 @@ impl Output {
         }
         if self.framing == Framing::Chunked {
             self.wire.extend_from_slice(b"0\r\n");
-            for (_, name, value) in trailers.iter() {
+            for (_, name, value) in trailers.iter().filter(|(known, ..)| may_trail(*known)) {
                 http::encode::encode_field(&mut self.wire, name, value);
             }
             self.wire.extend_from_slice(b"\r\n");
@@ -156,13 +157,13 @@ impl Output {
 
     #[cold]
     fn end_pieces(&mut self, trailers: &http::Headers) {
-        if trailers.is_empty() {
+        if !trailers.iter().any(|(known, ..)| may_trail(known)) {
             self.wire.extend_from_slice(&PieceHeader { kind: PieceKind::End, len: 0 }.bytes());
             return;
         }
         let at = self.begin_piece();
-        for (known, name, value) in trailers.iter() {
-            hpack::encode_field(&mut self.wire, known, name, value);
+        for (known, name, value) in trailers.iter().filter(|(known, ..)| may_trail(*known)) {
+            hpack::encode_valid_field(&mut self.wire, known, name, value);
         }
         self.finish_piece(at, PieceKind::Trailers);
     }

@@ -9,7 +9,7 @@ use super::gather::{gather, wanted};
 use super::http2::{H2Upload, next_h2_piece};
 use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
-use super::spool::Spool;
+use super::spool::{self, Spool};
 use super::streams;
 use crate::request::respond::Unfinished;
 use crate::trace;
@@ -24,7 +24,6 @@ use std::ops::Range;
 use std::task::Poll;
 use std::time::Duration;
 use transport::body_reader::{BodyReader, Piece};
-use transport::files;
 
 /// One body being relayed.
 pub(super) struct BodyRelay<'r, 'a, 'b> {
@@ -317,7 +316,7 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             if skip < part.len() {
                 let new_file = || {
                     let folder = proxy::temp_path(cx.exchange, &cx.generation.config);
-                    files::temporary(&folder, &mut || cx.client.thread.random())
+                    spool::file_for(cx.client, &folder)
                 };
                 match self.spool.push(&part[skip..], new_file) {
                     Ok(new_file) => begun |= new_file,

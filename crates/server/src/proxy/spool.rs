@@ -3,10 +3,14 @@
 //! With `proxy_buffering on` the upstream is released as soon as possible; what the client has not taken yet waits here,
 //! framed already.
 
+use crate::request::client::Client;
 use engine::exchange::BodyFile;
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::rc::Rc;
+use transport::files;
 
 /// Bytes that wait.
 #[derive(Debug)]
@@ -53,11 +57,11 @@ impl Spool {
     }
 
     /// Appends bytes. They go to the file once memory is full, and as long as bytes wait in the file, so that the order is
-    /// kept. `new_file` creates it. Returns true if a file was begun.
+    /// kept. `new_file` creates it, or says that there may be none. Returns true if a file was begun.
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
-        new_file: impl FnOnce() -> io::Result<BodyFile>,
+        new_file: impl FnOnce() -> io::Result<Option<BodyFile>>,
     ) -> io::Result<bool> {
         if self.in_file() == 0 && (self.memory.len() < self.memory_limit || self.file_limit == 0) {
             // What waits for slow clients is most of a busy server's memory: no more is taken than is needed.
@@ -66,9 +70,14 @@ impl Spool {
             return Ok(false);
         }
         let begun = self.file.is_none();
-        let spilled = match &mut self.file {
-            Some(spilled) => spilled,
-            none => none.insert(Spilled { file: new_file()?, read: 0 }),
+        if begun {
+            self.file = new_file()?.map(|file| Spilled { file, read: 0 });
+        }
+        let Some(spilled) = &mut self.file else {
+            // The upstream waits, as without a file at all.
+            self.file_limit = 0;
+            self.memory.extend(bytes);
+            return Ok(false);
         };
         spilled.file.file.write_all_at(bytes, spilled.file.len)?;
         spilled.file.len += bytes.len() as u64;
@@ -101,10 +110,20 @@ impl Spool {
     }
 }
 
+/// Creates the file for what a client has not taken, unless the streams of its connection have enough of them.
+///
+/// # Errors
+/// It cannot be created.
+pub(super) fn file_for(client: &Client, folder: &Path) -> io::Result<Option<BodyFile>> {
+    let Some(ticket) = client.stream.file_ticket() else { return Ok(None) };
+    let mut file = files::temporary(folder, &mut || client.thread.random())?;
+    file.guard = Rc::new((file.guard, ticket));
+    Ok(Some(file))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use transport::files;
 
     #[test]
     fn order_is_kept_through_the_file() {
@@ -120,7 +139,7 @@ mod tests {
         let mut got = Vec::new();
         for (turn, chunk) in sent.chunks(7).enumerate() {
             assert!(spool.has_room());
-            spool.push(chunk, || files::temporary(&folder, &mut random)).unwrap();
+            spool.push(chunk, || files::temporary(&folder, &mut random).map(Some)).unwrap();
             if turn % 3 == 0 {
                 let (front, _) = spool.front().unwrap();
                 let take = front.len().min(5);
@@ -152,7 +171,7 @@ mod tests {
         let mut spool = Spool::new(4096, 20_000);
         for _ in 0..100 {
             while spool.has_room() {
-                spool.push(&[7; 1000], || files::temporary(&folder, &mut random)).unwrap();
+                spool.push(&[7; 1000], || files::temporary(&folder, &mut random).map(Some)).unwrap();
             }
             let len = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().metadata().unwrap().len();
             assert!(len <= 21_000, "{len}");
@@ -169,5 +188,10 @@ mod tests {
         let mut spool = Spool::new(4, 0);
         spool.push(b"12345", || unreachable!("without a file")).unwrap();
         assert!(!spool.has_room());
+        // One that gets no file keeps what has come.
+        let mut spool = Spool::new(4, 100);
+        assert!(!spool.push(b"12345", || unreachable!("in memory")).unwrap() && spool.has_room());
+        assert!(!spool.push(b"678", || Ok(None)).unwrap() && !spool.has_room());
+        assert_eq!(spool.len(), 8);
     }
 }

@@ -10,8 +10,10 @@ use engine::phase::FilePart;
 use std::fs::File;
 use std::future::poll_fn;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::task::Poll;
 use transport::buffers::Room;
+use transport::held_file::HeldFile;
 
 /// Why a response was not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,8 @@ impl RequestCx<'_> {
     }
 
     /// Sends parts of a file.
-    pub(crate) async fn serve_file(&mut self, file: &File, parts: &[FilePart]) -> Result<(), Unfinished> {
+    pub(crate) async fn serve_file(&mut self, file: Rc<File>, parts: &[FilePart]) -> Result<(), Unfinished> {
+        let mut file = HeldFile::new(file, self.client.stream.file_ticket());
         let filtered = self.engine(|exchange, env| {
             output::write_head(exchange, env)?;
             Ok::<_, Unfinished>(output::has_body_filter(exchange, env))
@@ -117,32 +120,39 @@ impl RequestCx<'_> {
                     self.engine(|exchange, env| output::write_body(exchange, env, text, false))?;
                 }
                 FilePart::Range { offset, len } if filtered || *len <= COPY_UP_TO => {
-                    self.copy_range(file, *offset, *len).await?;
+                    self.copy_range(&mut file, *offset, *len).await?;
                 }
                 FilePart::Range { offset, len } => {
-                    self.send_range(file, *offset, *len).await?;
+                    self.send_range(&mut file, *offset, *len).await?;
                 }
             }
         }
+        drop(file);
         self.write_filtered(b"", true).await
     }
 
     /// Reads a range into buffers: a small one, or one that a filter must see.
-    async fn copy_range(&mut self, file: &File, mut offset: u64, mut len: u64) -> Result<(), Unfinished> {
+    async fn copy_range(
+        &mut self,
+        file: &mut HeldFile,
+        mut offset: u64,
+        mut len: u64,
+    ) -> Result<(), Unfinished> {
         let mut buffer = self.client.thread.buffers.lease(Room::Request);
         while len > 0 {
             let want = buffer.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-            let count = match file.read_at(&mut buffer[..want], offset) {
+            let count = match file.get().and_then(|file| file.read_at(&mut buffer[..want], offset)) {
                 Ok(count @ 1..) => count,
                 _ => {
                     self.client.thread.buffers.give_back(buffer);
-                    return Err(self.shrunk());
+                    return Err(self.changed());
                 }
             };
             self.engine(|exchange, env| output::write_body(exchange, env, &buffer[..count], false))?;
             offset += count as u64;
             len -= count as u64;
             if len > 0 || self.exchange.output.has_chain() {
+                self.spare(file);
                 if let Err(unfinished) = self.send_filtered().await {
                     self.client.thread.buffers.give_back(buffer);
                     return Err(unfinished);
@@ -158,8 +168,9 @@ impl RequestCx<'_> {
     }
 
     /// Sends a range by sendfile(2).
-    async fn send_range(&mut self, file: &File, mut offset: u64, len: u64) -> Result<(), Unfinished> {
+    async fn send_range(&mut self, file: &mut HeldFile, mut offset: u64, len: u64) -> Result<(), Unfinished> {
         self.exchange.output.open_chunk(len);
+        self.spare(file);
         self.send_wire().await?;
         let settings = &self.settings().core.send;
         let timeout_ms = *settings.timeout_ms;
@@ -175,8 +186,15 @@ impl RequestCx<'_> {
             let Client { stream, timeout, .. } = &mut *self.client;
             let mut waiting = false;
             let sent = poll_fn(|cx| {
-                if let Poll::Ready(sent) = stream.poll_send_file(cx, file, &mut offset, want) {
-                    return Poll::Ready(sent.map_err(|_| SendError::Gone));
+                match stream.poll_room(cx) {
+                    Poll::Ready(Ok(())) => {
+                        let Ok(file) = file.get() else { return Poll::Ready(Ok(0)) };
+                        if let Poll::Ready(sent) = stream.poll_send_file(cx, file, &mut offset, want) {
+                            return Poll::Ready(sent.map_err(|_| SendError::Gone));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(SendError::Gone)),
+                    Poll::Pending => file.wait(),
                 }
                 if !std::mem::replace(&mut waiting, true) {
                     timeout.start(timeout_ms);
@@ -186,7 +204,7 @@ impl RequestCx<'_> {
             .await;
             self.exchange.output.sent += offset - before;
             match sent {
-                Ok(0) => return Err(self.shrunk()),
+                Ok(0) => return Err(self.changed()),
                 Ok(_) => {}
                 Err(error) => {
                     self.log_send(Err(error))?;
@@ -201,9 +219,16 @@ impl RequestCx<'_> {
         Ok(())
     }
 
-    /// The file is shorter than when the head was made: the response cannot be finished.
-    fn shrunk(&mut self) -> Unfinished {
-        self.log(Level::Alert, "the file was truncated while it was sent");
+    /// Closes a file while what is in the wire waits for the client, if its connection has enough of them open.
+    fn spare(&self, file: &mut HeldFile) {
+        if !self.client.stream.has_room(self.exchange.output.wire.len()) {
+            file.wait();
+        }
+    }
+
+    /// The file is shorter than when the head was made, or another one: the response cannot be finished.
+    fn changed(&mut self) -> Unfinished {
+        self.log(Level::Alert, "the file was changed or truncated while it was sent");
         Unfinished::Broken
     }
 }

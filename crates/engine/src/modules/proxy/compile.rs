@@ -240,7 +240,7 @@ fn push_field(lines: &mut Vec<Line>, name: &[u8], value: &Template) {
         Some([]) => {}
         Some(text) => {
             let mut field = Vec::new();
-            hpack::encode_field(&mut field, known, name, text.trim_ascii());
+            hpack::encode_valid_field(&mut field, known, name, text.trim_ascii());
             match lines.last_mut() {
                 Some(Line::Constant(before)) => before.extend_from_slice(&field),
                 _ => lines.push(Line::Constant(field)),

@@ -10,8 +10,8 @@ use super::{Pass, PassKind, Plan, ProxySettings};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use http::h2::hpack::{Pseudo, encode_field, encode_known, encode_pseudo};
-use http::{Known, line_end};
+use http::h2::hpack::{Pseudo, encode_known, encode_pseudo, encode_valid_field};
+use http::{Known, framing, line_end};
 
 /// Appends the header block, and with `proxy_set_body` the body after it, to `out`; returns how long the block is.
 ///
@@ -31,6 +31,7 @@ pub(super) fn request_block(
     encode_pseudo(out, Pseudo::Scheme, if plan.over_tls { b"https" } else { b"http" });
     text.clear();
     append_target(exchange, pass, plan, &mut text);
+    line_end::escape_path_from(&mut text, 0);
     if text.is_empty() {
         log_line::error(exchange, env, Level::Error, b"zero length URI to proxy");
         return Err(500);
@@ -59,9 +60,11 @@ pub(super) fn request_block(
     }
     if *settings.request.pass_headers {
         let suppressed = &settings.compiled.suppressed;
-        for (known, name, value) in exchange.request.head.headers.iter() {
-            if !suppressed.contains(known, name) {
-                encode_field(out, known, name, value.trim_ascii());
+        let headers = &exchange.request.head.headers;
+        for (known, name, value) in headers.iter() {
+            // What HTTP/1 says of a connection has no place in HTTP/2 (RFC 9113 §8.2.2).
+            if !suppressed.contains(known, name) && !framing::is_of_connection(headers, known, name) {
+                encode_valid_field(out, known, name, value.trim_ascii());
             }
         }
     }
@@ -78,7 +81,7 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
             line_end::blank(&mut value);
             let value = value.trim_ascii();
             if !value.is_empty() {
-                encode_field(out, Known::from_bytes(name), name, value);
+                encode_valid_field(out, Known::from_bytes(name), name, value);
             }
         }
         Line::BodyLength { .. } => {

@@ -303,6 +303,7 @@ fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySetti
     let single = if exchange.upstream.headers.may_repeat() { SINGLE } else { 0 };
     let plain = if redirected { 0 } else { !(hidden.known() | DROPPED | SPECIAL | single) };
     let mut seen = 0u128;
+    let is_h2 = exchange.request.head.version == Version::Http2;
     for place in 0..exchange.upstream.headers.len() {
         let Exchange { upstream, response, .. } = exchange;
         let known = upstream.headers.known_at(place);
@@ -313,7 +314,8 @@ fn copy_fields(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySetti
         }
         let Some(known) = known else {
             let name = upstream.headers.at(place).map_or(&b""[..], |(_, name, _)| name);
-            if !redirected && !hidden.contains(None, name) {
+            let stays = is_h2 && http::framing::is_of_connection(&upstream.headers, None, name);
+            if !redirected && !stays && !hidden.contains(None, name) {
                 response.headers.push_adopted(adopted, &upstream.headers, place);
             }
             continue;

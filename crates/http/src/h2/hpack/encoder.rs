@@ -54,6 +54,18 @@ pub fn encode_pseudo(out: &mut Vec<u8>, pseudo: Pseudo, value: &[u8]) {
     }
 }
 
+/// Returns true if every recipient takes a name, in any case: a token (RFC 9110 §5.1), although RFC 9113 §8.2.1 makes no more
+/// than some bytes malformed.
+fn is_name(name: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token)
+}
+
+/// Returns true if every recipient takes a value: control characters make a message malformed for many.
+fn is_value(value: &[u8]) -> bool {
+    !value.iter().any(|byte| *byte < b' ' && *byte != b'\t' || *byte == 0x7f)
+}
+
 /// Appends a field whose name is known.
 pub fn encode_known(out: &mut Vec<u8>, known: Known, value: &[u8]) {
     match static_index(known) {
@@ -70,6 +82,14 @@ pub fn encode_field(out: &mut Vec<u8>, known: Option<Known>, name: &[u8], value:
     match known {
         Some(known) => encode_known(out, known, value),
         None => encode_literal(out, name, value),
+    }
+}
+
+/// The same for a field that may come from HTTP/1: one that HTTP/2 has not is left out, because it would make the whole
+/// message malformed.
+pub fn encode_valid_field(out: &mut Vec<u8>, known: Option<Known>, name: &[u8], value: &[u8]) {
+    if is_value(value) && (known.is_some() || is_name(name)) {
+        encode_field(out, known, name, value);
     }
 }
 
@@ -169,6 +189,31 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, 47);
+    }
+
+    #[test]
+    fn what_http2_has_not_is_left_out() {
+        for (name, value) in [
+            (&b"X-A"[..], &b"a\x01b"[..]),
+            (b"X-A", b"\x7f"),
+            (b"X-A", b"a\r\nb: c"),
+            (b"X-A", b"\0"),
+            (b"Vary", b"\x1b[2J"),
+            (b"", b"a"),
+            (b"X A", b"a"),
+            (b"X-A:", b"a"),
+            (b":path", b"/"),
+            (b"X-\xc3\xbc", b"a"),
+            (b"X-\x01", b"a"),
+            (b"X@A", b"a"),
+        ] {
+            let mut out = Vec::new();
+            encode_valid_field(&mut out, Known::from_bytes(name), name, value);
+            assert!(out.is_empty(), "{}: {}", name.escape_ascii(), value.escape_ascii());
+        }
+        let mut out = Vec::new();
+        encode_valid_field(&mut out, None, b"X!#$%&'*+-.^_`|~", b"a\tb \xff\"");
+        assert_eq!(decoded(&out), [(b"x!#$%&'*+-.^_`|~".to_vec(), b"a\tb \xff\"".to_vec())]);
     }
 
     #[test]

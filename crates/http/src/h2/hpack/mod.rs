@@ -13,5 +13,7 @@ mod integer;
 mod static_table;
 
 pub use decoder::HpackDecoder;
-pub use encoder::{FORGET_TABLE, Pseudo, encode_field, encode_known, encode_pseudo, encode_status};
+pub use encoder::{
+    FORGET_TABLE, Pseudo, encode_field, encode_known, encode_pseudo, encode_status, encode_valid_field,
+};
 pub use error::HpackError;
