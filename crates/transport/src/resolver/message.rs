@@ -17,13 +17,15 @@ const IN: u16 = 1;
 /// The record that makes a name an alias of another.
 const CNAME: u16 = 5;
 
-/// Which addresses are asked for.
+/// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// IPv4.
     A = 1,
     /// IPv6.
     Aaaa = 28,
+    /// Servers of a service (RFC 2782).
+    Srv = 33,
 }
 
 /// A question, ready to be sent.
@@ -53,15 +55,30 @@ pub(super) enum Reply {
 pub(super) struct Answer {
     /// Its addresses, in the order of the reply.
     pub(super) addresses: Vec<IpAddr>,
+    /// The servers of a service, likewise.
+    pub(super) services: Vec<ServiceRecord>,
     /// The last name that it is an alias of, in lower case.
     pub(super) alias: Option<Vec<u8>>,
     /// For how long that holds, in seconds: the least of all records.
     pub(super) ttl_s: u32,
 }
 
+/// A server of a service (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// Those of the lowest are asked first.
+    pub priority: u16,
+    /// Its share among those of its priority.
+    pub weight: u16,
+    /// Its port.
+    pub port: u16,
+    /// Its name, in lower case; empty if there is no such service.
+    pub target: String,
+}
+
 impl Default for Answer {
     fn default() -> Answer {
-        Answer { addresses: Vec::new(), alias: None, ttl_s: u32::MAX }
+        Answer { addresses: Vec::new(), services: Vec::new(), alias: None, ttl_s: u32::MAX }
     }
 }
 
@@ -154,10 +171,17 @@ fn read_records(message: &[u8], at: usize, records: u16, kind: Kind) -> Option<A
         if record == CNAME {
             answer.alias = Some(Reader { message, at: start }.name()?);
         } else if record == kind as u16 {
-            answer.addresses.push(match kind {
-                Kind::A => Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).into(),
-                Kind::Aaaa => Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).into(),
-            });
+            match kind {
+                Kind::A => answer.addresses.push(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).into()),
+                Kind::Aaaa => answer.addresses.push(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).into()),
+                Kind::Srv => {
+                    let mut fields = Reader { message, at: start };
+                    let (priority, weight, port) = (fields.u16()?, fields.u16()?, fields.u16()?);
+                    // A name that is no text is no host name.
+                    let target = String::from_utf8(fields.name()?).unwrap_or_default();
+                    answer.services.push(ServiceRecord { priority, weight, port, target });
+                }
+            }
         }
     }
     Some(answer)

@@ -8,6 +8,8 @@ mod ask;
 mod cache;
 mod fault;
 mod message;
+mod name;
+mod questions;
 mod random;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,10 @@ use ask::ask;
 use cache::{Found, Names};
 use engine::modules::core::Resolver;
 pub use fault::ResolveFault;
+pub use message::ServiceRecord;
 use message::{Answer, Kind, Query};
+use name::{LONGEST_HOLD_MS, MAX_ALIASES, canonical};
+pub use questions::{Family, Questions, Told};
 use random::Random;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -30,12 +35,6 @@ use tokio::time::{Instant, timeout};
 
 /// For how many names answers are held, for each `resolver`.
 const HELD_NAMES: usize = 10_000;
-
-/// How many aliases in a row are followed, before nginx calls the first name unknown.
-const MAX_ALIASES: usize = 50;
-
-/// The longest time for which an answer is held, in ms: a year.
-const LONGEST_HOLD_MS: u64 = 365 * 86_400_000;
 
 /// The outcome of a question.
 type Outcome = Result<Rc<Found>, ResolveFault>;
@@ -198,15 +197,5 @@ impl Directory {
             self.names.borrow_mut().insert(name, Rc::clone(&found), until, now);
         }
         Ok(found)
-    }
-}
-
-/// Returns the name as it is held and asked for: in lower case, without the dot of the root. Most come so.
-fn canonical(host: &str) -> Cow<'_, [u8]> {
-    let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
-    if host.iter().any(u8::is_ascii_uppercase) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
     }
 }

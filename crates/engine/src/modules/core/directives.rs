@@ -270,6 +270,12 @@ fn keepalive_disable(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Dia
 }
 
 fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
+    let resolver = read_resolver(d)?;
+    b.write(d, |s| &mut s.core.resolver, Some(resolver))
+}
+
+/// Reads the arguments of `resolver`, which an `upstream {}` may have too.
+pub(crate) fn read_resolver(d: &conf::Directive) -> Result<Resolver, Diagnostic> {
     let mut resolver = Resolver { ipv4: true, ipv6: true, ..Resolver::default() };
     for word in &d.args {
         let text = word.str()?;
@@ -303,5 +309,5 @@ fn resolver(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> 
     if !resolver.ipv4 && !resolver.ipv6 {
         return Err(Diagnostic::error(d.name.span, "\"ipv4\" and \"ipv6\" cannot both be \"off\""));
     }
-    b.write(d, |s| &mut s.core.resolver, Some(resolver))
+    Ok(resolver)
 }

@@ -7,6 +7,7 @@ mod listen;
 mod rate;
 
 pub(crate) use blocks::add_scope;
+pub(crate) use directives::read_resolver;
 pub use rate::{Amount, limit_rate, limit_rate_after, settle_rates};
 
 use super::{Handler, Module, PhaseRun};
@@ -145,7 +146,7 @@ settings! {
 }
 
 /// Host names at run time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resolver {
     /// Name servers.
     pub servers: Vec<SocketAddr>,

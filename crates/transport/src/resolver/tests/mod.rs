@@ -54,6 +54,53 @@ fn both_families_are_asked_and_ipv4_comes_first() {
 }
 
 #[test]
+fn questions_tell_how_long_their_answers_hold_and_what_a_service_has() {
+    run(async {
+        let srv = |priority: u16, weight: u16, port: u16, target: &str| -> Record {
+            let fields = [priority, weight, port].map(u16::to_be_bytes).concat();
+            (33, 20, [fields, wire(target)].concat())
+        };
+        let server = NameServer::start(move |name, kind| match (name, kind) {
+            ("_http._tcp.app.test", 33) => {
+                Play::Records(vec![srv(1, 5, 8081, "One.test"), srv(9, 0, 80, "two.test")])
+            }
+            ("alias.test", A) => Play::Records(vec![cname("app.test", 5)]),
+            ("app.test", A) => Play::Records(vec![a(2, 60), a(1, 60)]),
+            ("failing.test", _) => Play::Code(2),
+            ("gone.test", _) => Play::Code(3),
+            _ => Play::Records(Vec::new()),
+        })
+        .await;
+        let questions = Questions::new(spec(&[&server]));
+        let s = |seconds| Some(Duration::from_secs(seconds));
+        let addresses = |name: &'static str, family| questions.addresses(name, family);
+        let told = addresses("app.test", Family::V4).await;
+        assert_eq!(told, Ok(Told { value: vec![v4(2), v4(1)], holds: s(60) }));
+        // The least of all in the chain.
+        assert_eq!(
+            addresses("alias.test", Family::V4).await,
+            Ok(Told { value: vec![v4(2), v4(1)], holds: s(5) })
+        );
+        assert_eq!(addresses("app.test", Family::V6).await, Ok(Told { value: Vec::new(), holds: None }));
+        assert_eq!(addresses("failing.test", Family::V4).await, Err(ResolveFault::ServerFailure));
+        assert_eq!(addresses("gone.test", Family::V6).await, Err(ResolveFault::HostNotFound));
+        let told = questions.services("_http._tcp.app.test").await.unwrap();
+        let record = |priority, weight, port, target: &str| ServiceRecord {
+            priority,
+            weight,
+            port,
+            target: target.to_owned(),
+        };
+        assert_eq!(told.value, [record(1, 5, 8081, "one.test"), record(9, 0, 80, "two.test")]);
+        assert_eq!(told.holds, s(20));
+        // `valid=` outweighs what they say, and each question is asked anew.
+        let questions = Questions::new(Resolver { valid_ms: Some(9_000), ipv6: false, ..spec(&[&server]) });
+        assert_eq!(questions.addresses("app.test", Family::V4).await.unwrap().holds, s(9));
+        assert_eq!(questions.families().collect::<Vec<_>>(), [Family::V4]);
+    });
+}
+
+#[test]
 fn addresses_are_not_asked_for() {
     run(async {
         let server = NameServer::start(|_, _| Play::Code(2)).await;
