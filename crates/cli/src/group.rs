@@ -119,7 +119,7 @@ fn text(groups: &[ServerGroup]) -> String {
     for group in groups {
         let said = match (&group.made, group.source) {
             (Some(made), ServerOrigin::Order) => format!("made by {}", by(made)),
-            (Some(made), ServerOrigin::File) => format!("file, and made by {}", by(made)),
+            (Some(made), _) => format!("file, and made by {}", by(made)),
             (None, _) => "file".to_owned(),
         };
         table.row([

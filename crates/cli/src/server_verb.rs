@@ -9,8 +9,8 @@ use crate::order_options::{self, OrderOptions};
 use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{
-    Groups, SaidOfServer, Server as GroupServer, ServerAct, ServerChange, ServerGroup, ServerOrigin,
-    ServerSettings, ServersOrder,
+    Groups, SaidOfServer, Server as GroupServer, ServerAct, ServerChange, ServerGroup, ServerLookup,
+    ServerOrigin, ServerSettings, ServersOrder,
 };
 use hyper::Method;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ enum Act {
     Remove,
     /// Go back to the configuration, with one server or all
     Reset,
+    /// Keep the servers that were looked up, whatever is found later
+    Pin,
     /// Print the servers as lines for the configuration
     Export,
 }
@@ -45,7 +47,7 @@ enum Act {
 pointsman server [OPTIONS] [GROUP [list|export]]
        pointsman server [OPTIONS] GROUP add|set SERVER [PARAMETER...]
        pointsman server [OPTIONS] GROUP drain|down|up|remove|reset SERVER...
-       pointsman server [OPTIONS] GROUP reset
+       pointsman server [OPTIONS] GROUP reset|pin
        pointsman server [OPTIONS] GROUP --from FILE",
     after_help = "\
 Parameters are those of a server line: weight=3 max_conns=100 max_fails=1 fail_timeout=10s slow_start=30s backup.
@@ -99,7 +101,7 @@ impl Server {
 }
 
 /// How changes are written.
-const USAGE: &str = "write add|set SERVER [PARAMETER...], drain|down|up|remove|reset SERVER..., or reset";
+const USAGE: &str = "write add|set SERVER [PARAMETER...], drain|down|up|remove|reset SERVER..., reset or pin";
 
 /// Returns the changes that the words of a command or of a line mean.
 fn changes(act: Act, words: &[String]) -> Result<Vec<ServerChange>, String> {
@@ -116,6 +118,7 @@ fn changes(act: Act, words: &[String]) -> Result<Vec<ServerChange>, String> {
         Act::Up => ServerAct::Up,
         Act::Remove => ServerAct::Remove,
         Act::Reset => ServerAct::Reset,
+        Act::Pin => ServerAct::Pin,
         Act::List | Act::Export => return Err("list and export are no changes".to_owned()),
     };
     match (act, words) {
@@ -123,7 +126,8 @@ fn changes(act: Act, words: &[String]) -> Result<Vec<ServerChange>, String> {
             let params = settings(params)?;
             Ok(vec![one(act, server, (params != ServerSettings::default()).then_some(params))])
         }
-        (ServerAct::Reset, []) => Ok(vec![one(act, "", None)]),
+        (ServerAct::Reset | ServerAct::Pin, []) => Ok(vec![one(act, "", None)]),
+        (ServerAct::Pin, _) => Err("pin takes no server: it is of the whole group".to_owned()),
         (_, []) => Err("the server is missing".to_owned()),
         (_, servers) => Ok(servers.iter().map(|server| one(act, server, None)).collect()),
     }
@@ -237,6 +241,8 @@ fn text(group: &ServerGroup) -> String {
             let said = match (&server.said, server.source) {
                 (Some(said), ServerOrigin::Order) => format!("added by {}", by(said)),
                 (Some(said), ServerOrigin::File) => format!("file, and {}", by(said)),
+                (Some(said), ServerOrigin::Discovered) => format!("discovered, and {}", by(said)),
+                (None, ServerOrigin::Discovered) => "discovered".to_owned(),
                 (None, _) => "file".to_owned(),
             };
             table.row([
@@ -249,6 +255,10 @@ fn text(group: &ServerGroup) -> String {
         }
         out.push_str(&table.text());
     }
+    group.sources.iter().for_each(|source| out.push_str(&looked_up(source)));
+    if let Some(pinned) = &group.pinned {
+        out.push_str(&format!("  pinned by {}: what is looked up does not count\n", by(pinned)));
+    }
     for said in &group.removed {
         let by = by(said);
         out.push_str(&format!("  {} was removed by {by}; the file still has it\n", said.server));
@@ -259,6 +269,23 @@ fn text(group: &ServerGroup) -> String {
             "  {} is not in the file any more: \"{}\" by {by} has no effect\n",
             said.server, said.says
         ));
+    }
+    out
+}
+
+/// Returns a place where servers are looked up.
+fn looked_up(source: &ServerLookup) -> String {
+    let servers = format::count(source.servers, "server");
+    let seen = match source.age_ms {
+        Some(ms) => format!("seen {} s ago", ms / 1000),
+        None => "not seen since the start".to_owned(),
+    };
+    let mut out = format!("  {}: {servers}, {seen}\n", source.lookup);
+    if let Some(failure) = &source.failure {
+        out.push_str(&format!("    fails: {failure}\n"));
+    }
+    if let Some(why) = &source.not_believed {
+        out.push_str(&format!("    the last answer is not believed: {why}\n"));
     }
     out
 }
@@ -329,6 +356,7 @@ mod tests {
             ("drain", 1, "the server is missing"),
             ("add 10.0.0.7 weight=two", 1, "expected weight=N"),
             ("list", 1, "no changes"),
+            ("pin 10.0.0.7", 1, "pin takes no server"),
         ] {
             let (at, fault) = lines(text).unwrap_err();
             assert_eq!(at, line, "{text}");
@@ -345,16 +373,25 @@ mod tests {
                  "said":{"server":"10.0.0.1:80","says":"drain","revision":7,"actor":"anna","time_ms":1}},
                 {"server":"10.0.0.2:80","source":"order","state":"down","params":{"down":true},"in_flight":0,"failed":0,
                  "said":{"server":"10.0.0.2:80","says":"added down","revision":8,"actor":"ben","time_ms":1}},
-                {"server":"10.0.0.3:80","source":"file","state":"failed","params":{},"in_flight":0,"failed":1}],
+                {"server":"10.0.0.3:80","source":"file","state":"failed","params":{},"in_flight":0,"failed":1},
+                {"server":"10.0.0.6:80","source":"discovered","state":"up","params":{},"in_flight":0,"failed":0}],
+            "sources":[{"lookup":"app.test resolve","servers":1,"age_ms":12345,"failure":"2: Server failure",
+                "failing_since_ms":5,"not_believed":"it would leave 0 of 1 servers"},
+                {"lookup":"servers file=/a","servers":0}],
+            "pinned":{"server":"","says":"pinned","revision":11,"actor":"anna","time_ms":1},
             "removed":[{"server":"10.0.0.4:80","says":"removed","revision":9,"actor":"anna","time_ms":1}],
             "dormant":[{"server":"10.0.0.5:80","says":"weight=3","revision":2,"actor":"","time_ms":1}]}"#;
         let group: ServerGroup = serde_json::from_str(json).unwrap();
         let text = text(&group);
         for part in [
-            "green: 3 servers, used by switch \"live\"\n",
+            "green: 4 servers, used by switch \"live\"\n",
             "draining",
             "file, and anna at revision 7",
             "added by ben at revision 8",
+            "discovered\n",
+            "  app.test resolve: 1 server, seen 12 s ago\n    fails: 2: Server failure\n    the last answer is not believed: it would leave 0 of 1 servers\n",
+            "  servers file=/a: 0 servers, not seen since the start\n",
+            "  pinned by anna at revision 11: what is looked up does not count\n",
             "  10.0.0.4:80 was removed by anna at revision 9; the file still has it\n",
             "  10.0.0.5:80 is not in the file any more: \"weight=3\" by an unknown actor at revision 2 has no effect\n",
         ] {
@@ -362,7 +399,7 @@ mod tests {
         }
         assert_eq!(
             exported(&group),
-            "server 10.0.0.1:80 weight=3;  # drained by order\nserver 10.0.0.2:80 down;\nserver 10.0.0.3:80;\n"
+            "server 10.0.0.1:80 weight=3;  # drained by order\nserver 10.0.0.2:80 down;\nserver 10.0.0.3:80;\nserver 10.0.0.6:80;\n"
         );
     }
 }

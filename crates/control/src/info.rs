@@ -219,6 +219,8 @@ pub struct GroupInfo {
     pub found: EffectiveGroup,
     /// How it was made, if that was at run time.
     pub made: Option<MadeInfo>,
+    /// Where more servers are looked up for it.
+    pub sources: Vec<SourceInfo>,
 }
 
 /// How a group was made at run time.
@@ -232,12 +234,28 @@ pub struct MadeInfo {
     pub is_adopted: bool,
 }
 
+/// Where servers are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// As written: `app.test resolve`.
+    pub text: String,
+    /// How many servers it has there by what is believed.
+    pub servers: usize,
+    /// How long ago it was last seen; `None` is not since the start.
+    pub age_ms: Option<u64>,
+    /// Why it cannot be looked at, and since when: milliseconds since the Unix epoch.
+    pub failure: Option<(String, u64)>,
+    /// Why what was found last is not believed.
+    pub doubt: Option<String>,
+}
+
 impl GroupInfo {
     /// Returns the commits that said something of it or its servers.
     pub fn revisions(&self) -> impl Iterator<Item = u64> {
         let servers = self.found.servers.iter().filter_map(|server| server.revision);
         let others = self.found.removed.iter().chain(&self.found.dormant).map(|said| said.revision);
-        servers.chain(others).chain(self.made.as_ref().map(|made| made.revision))
+        let made = self.made.as_ref().map(|made| made.revision);
+        servers.chain(others).chain(self.found.pinned).chain(made)
     }
 }
 

@@ -8,8 +8,10 @@
 //! traffic), [`receipt`] (the report of an order).
 
 pub mod api;
+mod barred;
 mod call;
 mod data_plane;
+mod discovery;
 mod event;
 pub mod gate;
 mod horizon;

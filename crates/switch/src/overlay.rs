@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::server::{SERVER_SUBJECT, subject_name};
+use crate::server::{PIN, SERVER_SUBJECT, subject_name};
 use crate::{ServerEntry, ServerParams, Subjects};
 
 /// A server of the configuration.
@@ -17,6 +17,8 @@ pub struct BaseServer {
     pub addresses: Vec<String>,
     /// Its parameters.
     pub params: ServerParams,
+    /// It was looked up while the group serves: the configuration says where.
+    pub is_discovered: bool,
 }
 
 /// A group of the configuration.
@@ -41,6 +43,8 @@ pub struct BaseGroup {
 pub enum ServerSource {
     /// The configuration has it.
     File,
+    /// It was looked up where the configuration says.
+    Discovered,
     /// An order has added it.
     Order,
 }
@@ -54,6 +58,13 @@ pub struct OverlayServer {
     pub entry: ServerEntry,
     /// The commit that said it last.
     pub revision: u64,
+}
+
+impl OverlayServer {
+    /// Returns true if it says that what is looked up does not count for its group.
+    pub fn is_pin(&self) -> bool {
+        self.name == PIN && self.entry.is_pin
+    }
 }
 
 /// A server that a group has.
@@ -80,12 +91,26 @@ pub struct EffectiveGroup {
     pub removed: Vec<OverlayServer>,
     /// What orders say of servers that the configuration no longer has.
     pub dormant: Vec<OverlayServer>,
+    /// The commit that has pinned it: what is looked up does not count.
+    pub pinned: Option<u64>,
 }
 
 impl EffectiveGroup {
     /// Returns true if any server gets requests of new clients.
     pub fn is_usable(&self) -> bool {
         self.servers.iter().any(|server| server.params.is_in_use())
+    }
+
+    /// Returns how many servers are asked while all are well: backups, and those that get no new clients, do not count.
+    pub fn usable(&self) -> usize {
+        let is_asked = |one: &&EffectiveServer| one.params.is_in_use() && one.params.backup != Some(true);
+        self.servers.iter().filter(is_asked).count()
+    }
+
+    /// Returns true if what was looked up and makes this group of `before` is to be believed: it has as many servers as it must,
+    /// or no fewer than before.
+    pub fn is_credible(&self, before: &EffectiveGroup, min_servers: u32) -> bool {
+        self.usable() >= min_servers as usize || self.usable() >= before.usable()
     }
 
     /// Returns a server.
@@ -112,15 +137,21 @@ pub fn overlay_of(subjects: &Subjects, group: &str) -> Vec<OverlayServer> {
 /// - A server that an order has added is there, whatever the configuration has; its parameters lie over the
 ///   configuration's if that has it too.
 /// - What is said of any other server that the configuration does not have is dormant.
+/// - Once a group is pinned, servers that were looked up do not count; those that it had then are there by orders.
 pub fn apply(base: &[BaseServer], overlay: &[OverlayServer]) -> EffectiveGroup {
-    let mut group = EffectiveGroup::default();
-    for server in base {
+    let (pins, overlay): (Vec<&OverlayServer>, Vec<&OverlayServer>) =
+        overlay.iter().partition(|said| said.is_pin());
+    let mut group =
+        EffectiveGroup { pinned: pins.first().map(|pin| pin.revision), ..EffectiveGroup::default() };
+    let counts = |server: &&BaseServer| group.pinned.is_none() || !server.is_discovered;
+    let base: Vec<&BaseServer> = base.iter().filter(counts).collect();
+    for server in &base {
         let ordered = overlay.iter().find(|ordered| ordered.name == server.name);
         match ordered {
-            Some(ordered) if ordered.entry.is_removed => group.removed.push(ordered.clone()),
+            Some(ordered) if ordered.entry.is_removed => group.removed.push((*ordered).clone()),
             ordered => group.servers.push(EffectiveServer {
                 name: server.name.clone(),
-                source: ServerSource::File,
+                source: if server.is_discovered { ServerSource::Discovered } else { ServerSource::File },
                 params: ordered.map_or(server.params.clone(), |said| said.entry.params.over(&server.params)),
                 ordered: ordered.map(|said| said.entry.params.clone()).unwrap_or_default(),
                 revision: ordered.map(|said| said.revision),
@@ -137,7 +168,7 @@ pub fn apply(base: &[BaseServer], overlay: &[OverlayServer]) -> EffectiveGroup {
                 revision: Some(said.revision),
             });
         } else {
-            group.dormant.push(said.clone());
+            group.dormant.push((*said).clone());
         }
     }
     group
@@ -164,7 +195,12 @@ mod tests {
         };
         let base: Vec<BaseServer> = parts(file)
             .into_iter()
-            .map(|(name, params)| BaseServer { name, addresses: Vec::new(), params: words(&params) })
+            .map(|(name, params)| BaseServer {
+                name: name.trim_start_matches('?').to_owned(),
+                addresses: Vec::new(),
+                params: words(&params),
+                is_discovered: name.starts_with('?'),
+            })
             .collect();
         let overlay: Vec<OverlayServer> = parts(orders)
             .into_iter()
@@ -175,7 +211,11 @@ mod tests {
             .servers
             .iter()
             .map(|server| {
-                let mark = if server.source == ServerSource::Order { "+" } else { "" };
+                let mark = match server.source {
+                    ServerSource::File => "",
+                    ServerSource::Discovered => "?",
+                    ServerSource::Order => "+",
+                };
                 format!("{mark}{} {}", server.name, server.params).trim_end().to_owned()
             })
             .collect();
@@ -206,8 +246,49 @@ mod tests {
             ("b", "a drain", "b; dormant a drain"),
             ("b; a", "a drain", "b; a drain"),
             ("", "", ""),
+            // What is looked up is as the file's, under the same orders.
+            ("b; ?a weight=2", "", "b; ?a weight=2"),
+            ("b; ?a weight=2", "a drain", "b; ?a weight=2 drain"),
+            ("b; ?a", "a removed", "b; removed a"),
+            ("b", "a added drain", "b; +a drain"),
+            ("b; ?a weight=2", "a added", "b; ?a weight=2"),
+            // Pinned, it does not count.
+            ("b; ?a; ?c", "* pinned; a added weight=2", "b; +a weight=2"),
+            ("b; ?a", "* pinned", "b"),
         ] {
             assert_eq!(merged(file, orders), result, "{file} with {orders}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_too_few_servers_is_not_credible() {
+        let group = |count: usize, more: &str| {
+            let names = (0..count).map(|number| (number.to_string(), "")).chain([("x".to_owned(), more)]);
+            let base: Vec<BaseServer> = names
+                .map(|(name, params)| BaseServer {
+                    name,
+                    addresses: Vec::new(),
+                    params: words(params),
+                    is_discovered: true,
+                })
+                .collect();
+            apply(&base, &[])
+        };
+        for (before, after, min, credible) in [
+            (3, 1, 1, true),
+            (3, 0, 1, false),
+            (3, 0, 0, true),
+            (3, 2, 3, false),
+            // It does not get worse.
+            (0, 0, 1, true),
+            (0, 2, 3, true),
+            (2, 2, 3, true),
+            (2, 1, 3, false),
+        ] {
+            for more in ["backup", "down", "drain"] {
+                let (before, after) = (group(before, more), group(after, more));
+                assert_eq!(after.is_credible(&before, min), credible, "{before:?} {after:?} {min}");
+            }
         }
     }
 

@@ -13,6 +13,9 @@ pub const SERVER_SUBJECT: &str = "server";
 /// The subject of a group that was made at run time. Its name is that of the group in lower case.
 pub const GROUP_SUBJECT: &str = "group";
 
+/// The name, among the servers of a group, under which it is pinned: no server is called so.
+pub(crate) const PIN: &str = "*";
+
 /// The longest path of a socket, bytes: what the system takes.
 const MAX_PATH: usize = 107;
 
@@ -160,6 +163,8 @@ pub struct ServerEntry {
     pub is_added: bool,
     /// An order has removed it, whatever the configuration has.
     pub is_removed: bool,
+    /// Of a group, not of a server: what is looked up does not count.
+    pub is_pin: bool,
     /// The parameters that lie over the configuration's.
     pub params: ServerParams,
     /// Words that this version does not know. They are kept.
@@ -177,6 +182,11 @@ impl ServerEntry {
         ServerEntry { is_added: true, params, ..ServerEntry::default() }
     }
 
+    /// The entry of a group in which what is looked up does not count.
+    pub(crate) fn pin() -> ServerEntry {
+        ServerEntry { is_pin: true, ..ServerEntry::default() }
+    }
+
     /// Reads the value of a subject.
     pub fn parse(text: &str) -> ServerEntry {
         let mut entry = ServerEntry::default();
@@ -184,6 +194,7 @@ impl ServerEntry {
             match word {
                 "added" => entry.is_added = true,
                 "removed" => entry.is_removed = true,
+                "pinned" => entry.is_pin = true,
                 word => {
                     if entry.params.read(word).is_err() {
                         entry.unknown.push(word.to_owned());
@@ -205,6 +216,7 @@ impl fmt::Display for ServerEntry {
         let mut words: Vec<String> = Vec::new();
         words.extend(self.is_added.then(|| "added".to_owned()));
         words.extend(self.is_removed.then(|| "removed".to_owned()));
+        words.extend(self.is_pin.then(|| "pinned".to_owned()));
         words.extend((!self.params.is_empty()).then(|| self.params.to_string()));
         words.extend(self.unknown.iter().cloned());
         f.write_str(&words.join(" "))
@@ -216,7 +228,8 @@ impl fmt::Display for ServerEntry {
 pub struct ServerOrder {
     /// Its group.
     pub group: String,
-    /// The server, as the configuration has it written, or by its address. Empty for all of a group ([`ServerVerb::Reset`]).
+    /// The server, as the configuration has it written, or by its address. Empty for all of a group ([`ServerVerb::Reset`],
+    /// [`ServerVerb::Pin`]).
     pub server: String,
     /// The change.
     pub verb: ServerVerb,
@@ -239,6 +252,8 @@ pub enum ServerVerb {
     Remove,
     /// It is as in the configuration again.
     Reset,
+    /// The servers that were looked up are those of the group from now on, whatever is found later.
+    Pin,
 }
 
 impl fmt::Display for ServerVerb {
@@ -252,6 +267,7 @@ impl fmt::Display for ServerVerb {
             ServerVerb::Up => f.write_str("up"),
             ServerVerb::Remove => f.write_str("remove"),
             ServerVerb::Reset => f.write_str("reset"),
+            ServerVerb::Pin => f.write_str("pin"),
         }
     }
 }
@@ -274,6 +290,7 @@ impl ServerOrder {
             ServerVerb::Up => after.params.is_in_use(),
             ServerVerb::Remove => after.is_removed || after.is_empty(),
             ServerVerb::Reset => after.is_empty(),
+            ServerVerb::Pin => after.is_pin || after.is_added,
         };
         change.subject == SERVER_SUBJECT && self.group.eq_ignore_ascii_case(group) && is_named && fits
     }
@@ -367,6 +384,7 @@ mod tests {
             "down",
             "backup=off drain=off down=off",
             "added",
+            "pinned",
             "max_fails=0 fail_timeout=15s slow_start=1500ms backup",
             "",
         ] {

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::group::{all_groups, base, configured, find_group, is_removal};
-use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, named_server, server_address, subject_name};
+use crate::server::{GROUP_SUBJECT, PIN, SERVER_SUBJECT, named_server, server_address, subject_name};
 use crate::{
     BaseGroup, BaseServer, Code, Details, EffectiveGroup, MadeGroup, OverlayServer, Refusal, Rules,
-    ServerEntry, ServerOrder, ServerParams, ServerVerb, SubjectChange, Subjects, Table, apply_overlay,
-    overlay_of,
+    ServerEntry, ServerOrder, ServerParams, ServerSource, ServerVerb, SubjectChange, Subjects, Table,
+    apply_overlay, overlay_of,
 };
 
 /// What an order says of servers, by group and server, while it is planned.
@@ -51,12 +51,44 @@ impl Draft<'_> {
             }
             return Ok(());
         }
+        let is_pinned = overlay.iter().any(OverlayServer::is_pin);
+        if order.verb == ServerVerb::Pin {
+            return self.pin(group, &overlay, &order.server);
+        }
+        // It is what a pinned group has in the table, and no server.
+        if order.server == PIN && order.verb != ServerVerb::Reset {
+            return Err(unknown_server(group, PIN, None));
+        }
         let server = identity(group, &overlay, &order.server, matches!(order.verb, ServerVerb::Add(_)))?;
         let base = group.servers.iter().find(|one| one.name == server);
+        let base = base.filter(|one| !is_pinned || !one.is_discovered);
         let said = overlay.iter().find(|one| one.name == server);
         let entry = changed(group, &server, base, said, &order.verb)?;
         check_params(group, &server, &entry.params)?;
         self.put(group, &server, entry)
+    }
+
+    /// Makes orders of the servers that were looked up.
+    fn pin(&mut self, group: &BaseGroup, overlay: &[OverlayServer], server: &str) -> Result<(), Refusal> {
+        if !server.is_empty() {
+            return Err(bad_order("pin is of a group, not of one server"));
+        }
+        if overlay.iter().any(OverlayServer::is_pin) {
+            return self.put(group, PIN, ServerEntry::pin());
+        }
+        let found = apply_overlay(&group.servers, overlay);
+        let discovered = found.servers.iter().filter(|one| one.source == ServerSource::Discovered);
+        let discovered: Vec<_> = discovered.collect();
+        if discovered.is_empty() {
+            return Err(bad_order(&format!(
+                "no server of group \"{}\" was looked up, so there is none to pin",
+                group.name
+            )));
+        }
+        for one in discovered {
+            self.put(group, &one.name, ServerEntry::added(one.params.clone()))?;
+        }
+        self.put(group, PIN, ServerEntry::pin())
     }
 
     fn put(&mut self, group: &BaseGroup, server: &str, entry: ServerEntry) -> Result<(), Refusal> {
@@ -92,7 +124,7 @@ fn changed(
     match verb {
         ServerVerb::Add(_) if is_there => return Err(server_exists(group, server)),
         ServerVerb::Add(params) => return Ok(ServerEntry::added(params.clone())),
-        ServerVerb::Reset => return Ok(ServerEntry::default()),
+        ServerVerb::Reset | ServerVerb::Pin => return Ok(ServerEntry::default()),
         // It is gone already.
         ServerVerb::Remove if entry.is_removed => return Ok(entry),
         _ if !is_there => return Err(unknown_server(group, server, said)),
@@ -261,6 +293,10 @@ impl SubjectChange {
     /// Returns the change of a server, or of a group, as people read it: `green: 10.0.0.1:80 added, weight=3`.
     pub fn server_text(&self) -> Option<String> {
         let Some((group, server)) = self.named_server() else { return self.group_text() };
+        if server == PIN {
+            let what = if self.after.is_some() { "pinned" } else { "follows what is looked up again" };
+            return Some(format!("{group}: {what}"));
+        }
         let read = |value: &Option<String>| value.as_deref().map(ServerEntry::parse).unwrap_or_default();
         let (before, after) = (read(&self.before), read(&self.after));
         let with = |word: &str| match after.params.to_string() {
@@ -417,6 +453,7 @@ mod tests {
             name: name.into(),
             addresses: vec![format!("10.0.0.{}:80", name.len())],
             params: ServerEntry::parse(params).params,
+            is_discovered: false,
         };
         let blue = BaseGroup {
             name: "Blue".into(),
@@ -511,6 +548,7 @@ mod tests {
             "up" => ServerVerb::Up,
             "remove" => ServerVerb::Remove,
             "reset" => ServerVerb::Reset,
+            "pin" => ServerVerb::Pin,
             other => panic!("{other}"),
         };
         ServerOrder { group, server, verb }

@@ -27,6 +27,7 @@ fn rules() -> Rules {
                 name: "10.0.0.1:8081".to_owned(),
                 addresses: vec!["10.0.0.1:8081".to_owned()],
                 params: ServerParams::default(),
+                is_discovered: false,
             }],
             allows_backup: false,
             max_weights: None,

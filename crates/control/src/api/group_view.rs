@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::status;
 use super::types::{self, ServerSettings};
 use crate::data_plane::PeerState;
-use crate::info::{GroupInfo, GroupsInfo};
+use crate::info::{GroupInfo, GroupsInfo, SourceInfo};
 use prober::Prober;
 use statistics::{Collector, GroupCondition, GroupSummary, Summary, Window};
 use switch::{EffectiveServer, OverlayServer, ServerParams, ServerSource};
@@ -65,6 +65,8 @@ impl Figures<'_> {
             removed: group.found.removed.iter().map(overlaid).collect(),
             dormant: group.found.dormant.iter().map(overlaid).collect(),
             used_by: group.base.users.clone(),
+            sources: group.sources.iter().map(lookup).collect(),
+            pinned: group.found.pinned.map(|revision| said(all, "", "pinned".to_owned(), revision)),
             traffic: measured
                 .map(|one| status::traffic(self.summary, &one.totals, &one.window, Some(one.in_flight))),
         }
@@ -91,6 +93,7 @@ impl Figures<'_> {
             server: server.name.clone(),
             source: match server.source {
                 ServerSource::File => types::ServerOrigin::File,
+                ServerSource::Discovered => types::ServerOrigin::Discovered,
                 ServerSource::Order => types::ServerOrigin::Order,
             },
             params: settings(&server.params),
@@ -109,6 +112,19 @@ impl Figures<'_> {
                 .map(|peer| status::traffic(self.summary, &peer.totals, &peer.window, Some(peer.in_flight))),
         };
         (state, shown)
+    }
+}
+
+/// Returns a place where servers are looked up.
+fn lookup(source: &SourceInfo) -> types::ServerLookup {
+    let (failure, failing_since_ms) = source.failure.clone().unzip();
+    types::ServerLookup {
+        lookup: source.text.clone(),
+        servers: source.servers as u64,
+        age_ms: source.age_ms,
+        failure,
+        failing_since_ms,
+        not_believed: source.doubt.clone(),
     }
 }
 

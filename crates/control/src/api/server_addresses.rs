@@ -6,18 +6,14 @@
 
 use super::auth::Caller;
 use super::own_host::is_of_an_interface;
+use crate::barred;
 use crate::call::Via;
 use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::switch::SwitchSpec;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use switch::{BaseGroup, Code, Refusal, ServerOrder, ServerVerb, server_address};
-
-/// The pid file, if the configuration does not say otherwise.
-const PID_FILE: &str = "logs/pointsman.pid";
 
 /// Refuses orders that would bring in an address that their caller may not name.
 pub(super) fn check(config: &Config, caller: &Caller, orders: &[ServerOrder]) -> Result<(), Refusal> {
@@ -59,7 +55,7 @@ const OVER_HTTP: &str =
     "allow it in the configuration (server_orders), or give the order at the control socket";
 
 fn check_socket(config: &Config, caller: &Caller, path: &Path) -> Result<(), Why> {
-    if own_sockets(config).iter().any(|own| is_same(own, path)) {
+    if barred::is_own_socket(config, path) {
         return Err(("it is a socket of this server", OWN));
     }
     let listed = config.control.server_orders.get();
@@ -78,8 +74,7 @@ fn check_address(
     address: SocketAddr,
 ) -> Result<(), Why> {
     let ip = address.ip().to_canonical();
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    if ip.is_unspecified() || ip.is_multicast() || is_broadcast {
+    if barred::is_of_no_server(ip) {
         return Err(("it is the address of no server", "write the address of one"));
     }
     if listens_at(config, ip, address.port()) {
@@ -125,36 +120,6 @@ fn listens_at(config: &Config, ip: IpAddr, port: u16) -> bool {
     })
 }
 
-/// Returns the sockets of this server: those of its traffic, and those by which it is commanded.
-fn own_sockets(config: &Config) -> Vec<PathBuf> {
-    let mut own: Vec<PathBuf> = config
-        .listeners
-        .iter()
-        .filter_map(|listener| match &listener.address {
-            ListenAddress::Unix(path) => Some(path.clone()),
-            ListenAddress::Inet(_) => None,
-        })
-        .collect();
-    own.extend(config.control.socket.as_ref().map(|socket| socket.path.clone()));
-    let pid_file = config.main.pid.as_ref().cloned().unwrap_or_else(|| config.prefix.join(PID_FILE));
-    let mut handover = pid_file.into_os_string();
-    handover.push(".handover");
-    own.push(handover.into());
-    own
-}
-
-/// Returns true if two paths lead to one file, or would.
-fn is_same(own: &Path, asked: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let place = |path: &Path| {
-        let folder = path.parent().and_then(|folder| folder.canonicalize().ok())?;
-        Some(folder.join(path.file_name()?))
-    };
-    own == asked
-        || identity(own).is_some_and(|own| Some(own) == identity(asked))
-        || place(own).is_some_and(|own| Some(own) == place(asked))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,23 +140,5 @@ mod tests {
         ] {
             assert_eq!(is_near(known.parse().unwrap(), asked.parse().unwrap()), near, "{known} {asked}");
         }
-    }
-
-    #[test]
-    fn a_socket_is_known_by_its_file_whatever_it_is_called() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let _listener = std::os::unix::net::UnixListener::bind(at("own")).unwrap();
-        std::os::unix::fs::symlink("own", at("link")).unwrap();
-        fs::hard_link(at("own"), at("hard")).unwrap();
-        std::os::unix::fs::symlink(folder.path(), at("in")).unwrap();
-        fs::write(at("other"), "").unwrap();
-        for (asked, is_own) in
-            [("own", true), ("link", true), ("hard", true), ("in/own", true), ("other", false)]
-        {
-            assert_eq!(is_same(&at("own"), &at(asked)), is_own, "{asked}");
-        }
-        // Before it is there.
-        assert!(is_same(&at("later"), &at("in/later")) && !is_same(&at("later"), &at("in/sooner")));
     }
 }

@@ -117,6 +117,7 @@ pub(super) async fn post_servers(
             types::ServerAct::Up => ServerVerb::Up,
             types::ServerAct::Remove => ServerVerb::Remove,
             types::ServerAct::Reset => ServerVerb::Reset,
+            types::ServerAct::Pin => ServerVerb::Pin,
         };
         Ok(ServerOrder { group: group.clone(), server: one.server.clone(), verb })
     };

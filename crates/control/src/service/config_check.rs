@@ -10,6 +10,7 @@ use super::registry::{self, Record};
 use super::startup;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
+use crate::discovery::{Beliefs, Kept};
 use crate::store::StoreCopy;
 use engine::Config;
 use engine::host::Level;
@@ -353,7 +354,10 @@ fn check_copies(switches: &[Declared], made: &Made) -> StoreCheck {
 /// Checks a configuration against a copy of what orders say of servers, as a start would.
 pub fn check_groups(config: &Config) -> StoreCheck {
     let mut check = StoreCheck::default();
-    let rules = SwitchSpec::of_groups(config).rules;
+    // Without what was last found, orders on it would look as if their servers were gone.
+    let kept = Kept::read(&Kept::path(config)).unwrap_or_default();
+    let beliefs = Beliefs::under(config, &Beliefs::default(), &kept);
+    let rules = SwitchSpec::of_groups_with(config, beliefs.bases()).rules;
     let checked = StoreCopy::of(&groups_file(&config.prefix)).and_then(|copy| {
         let Some(copy) = copy else { return Ok(()) };
         let look = |check: &mut StoreCheck| {

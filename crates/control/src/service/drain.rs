@@ -100,8 +100,9 @@ impl ControlState {
         self.drains.borrow().iter().filter(|one| !one.is_drained()).count() as u32
     }
 
-    /// Saves the receipts of commits whose answers are still counted: the process ends.
+    /// Saves the receipts of commits whose answers are still counted, and what was looked up: the process ends.
     pub(super) fn save_unfinished(&self) {
+        self.keep_found();
         let drains = self.drains.borrow().clone();
         for following in drains.iter().filter(|one| one.is_watching()) {
             following.end_horizon(Some(reasons::ENDED.to_owned()));

@@ -29,6 +29,7 @@ impl ControlState {
     async fn groups_info(&self, switch: &SwitchState, name: Option<String>) -> Result<GroupsInfo, Refusal> {
         let (rules, table) = (switch.rules(), switch.table());
         let subjects = table.subjects();
+        let config = switch.configured().config.clone();
         let wanted: Vec<BaseGroup> = match &name {
             Some(name) => {
                 let found = find_group(&rules, subjects, name);
@@ -46,7 +47,8 @@ impl ControlState {
                     revision: value.revision,
                     is_adopted: rules.groups.iter().any(|group| group.name == base.name),
                 });
-                GroupInfo { base, found, made }
+                let sources = self.sources_of(&config, &base);
+                GroupInfo { base, found, made, sources }
             })
             .collect();
         let revisions: BTreeSet<u64> = groups.iter().flat_map(GroupInfo::revisions).collect();

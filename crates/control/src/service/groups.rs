@@ -13,15 +13,14 @@ use crate::options::{Options, Wait};
 use crate::receipt::{Drain, DrainState, GateResult, Receipt};
 use engine::host::Level;
 use engine::modules::switch::{GateSpec, SwitchSpec};
-use engine::modules::upstream::{GroupEntry, Origin};
+use engine::modules::upstream::{Bases, GroupEntry, Origin, with_params};
 use engine::{Config, Routing};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::{
     Action, Code, Commit, GROUP_SUBJECT, MadeGroup, Order, OverlayServer, Plan, Refusal, Rules, ServerOrder,
-    ServerParams, ServerVerb, Table, apply_overlay, find_group, made_groups, named_server, overlay_of,
-    server_address,
+    ServerVerb, Table, apply_overlay, find_group, made_groups, named_server, overlay_of, server_address,
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -30,21 +29,28 @@ use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, KeepaliveS
 /// The first and the longest pause between two looks at a server that is drained.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
-/// Returns the groups whose servers are others than the configuration's. Those of `former` that are the same stay the same
-/// value.
-pub(super) fn merged(config: &Config, table: &Table, former: &GroupSets) -> GroupSets {
+/// Returns the groups whose servers are others than the configuration's, by what was looked up and by orders over it, and
+/// those made at run time. Those of `former` that are the same stay the same value.
+pub(super) fn merged(place: &ConfiguredSwitch, table: &Table, former: &GroupSets) -> GroupSets {
+    let config = &place.config;
     let blocks = config.groups.iter().filter(|entry| entry.origin == Origin::Block);
     let made =
         made_groups(table.subjects()).filter_map(|(name, made)| made_set(config, table, name, &made, former));
-    blocks.filter_map(|entry| set_of(entry, table, former)).chain(made).collect()
+    blocks.filter_map(|entry| set_of(entry, &place.bases, table, former)).chain(made).collect()
 }
 
 /// Returns `former` with these groups as they are in a table.
-fn with_groups(config: &Config, table: &Table, former: &GroupSets, names: &[&str]) -> GroupSets {
+pub(super) fn with_groups(
+    place: &ConfiguredSwitch,
+    table: &Table,
+    former: &GroupSets,
+    names: &[&str],
+) -> GroupSets {
+    let config = &place.config;
     names.iter().fold(former.clone(), |sets, name| {
         let entry = config.group(name.as_bytes()).and_then(|number| config.groups.get(number));
         let set = match (entry, MadeGroup::find(table.subjects(), name)) {
-            (Some(entry), _) => set_of(entry, table, former),
+            (Some(entry), _) => set_of(entry, &place.bases, table, former),
             (None, made) => made.and_then(|made| made_set(config, table, name, &made, former)),
         };
         match set {
@@ -79,11 +85,14 @@ fn made_set(
     Some(set(&settings, peers, like, former))
 }
 
-/// Returns a group, if orders give it other servers than the configuration.
-fn set_of(entry: &GroupEntry, table: &Table, former: &GroupSets) -> Option<GroupSet> {
+/// Returns a group, if what was looked up or orders give it other servers than the configuration.
+fn set_of(entry: &GroupEntry, bases: &Bases, table: &Table, former: &GroupSets) -> Option<GroupSet> {
     let base = &entry.spec;
     let overlay = overlay_of(table.subjects(), &base.name);
-    let peers = peers(&base.peers, &overlay);
+    // Once the group is pinned, what is looked up does not count.
+    let is_pinned = overlay.iter().any(OverlayServer::is_pin);
+    let found = if is_pinned { &base.peers } else { bases.peers(entry) };
+    let peers = peers(found, &overlay);
     if peers == base.peers {
         return None;
     }
@@ -110,7 +119,7 @@ fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
     for peer in base {
         match overlay.iter().find(|said| said.name == peer.name) {
             Some(said) if said.entry.is_removed => {}
-            Some(said) => peers.push(with(peer.clone(), &said.entry.params)),
+            Some(said) => peers.push(with_params(peer.clone(), &said.entry.params)),
             None => peers.push(peer.clone()),
         }
     }
@@ -118,27 +127,10 @@ fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
     for said in added.filter(|said| !base.iter().any(|peer| peer.name == said.name)) {
         // The plan has let no other address in.
         if let Some(address) = address(&said.name) {
-            peers.push(with(PeerSpec::new(said.name.as_str(), address), &said.entry.params));
+            peers.push(with_params(PeerSpec::new(said.name.as_str(), address), &said.entry.params));
         }
     }
     peers
-}
-
-fn with(mut peer: PeerSpec, params: &ServerParams) -> PeerSpec {
-    fn set<T: Copy>(value: Option<T>, to: &mut T) {
-        if let Some(value) = value {
-            *to = value;
-        }
-    }
-    set(params.weight, &mut peer.weight);
-    set(params.max_conns, &mut peer.max_conns);
-    set(params.max_fails, &mut peer.max_fails);
-    set(params.fail_timeout_ms, &mut peer.fail_timeout_ms);
-    set(params.slow_start_ms, &mut peer.slow_start_ms);
-    set(params.backup, &mut peer.backup);
-    set(params.drain, &mut peer.drain);
-    set(params.down, &mut peer.down);
-    peer
 }
 
 /// Parses an address as [`server_address`] writes it.
@@ -324,8 +316,8 @@ impl ControlState {
         names.sort_unstable();
         names.dedup();
         let groups = match &names[..] {
-            [] => merged(&place.config, &table, &routing.groups),
-            names => with_groups(&place.config, &table, &routing.groups, names),
+            [] => merged(&place, &table, &routing.groups),
+            names => with_groups(&place, &table, &routing.groups, names),
         };
         Routing { tables: routing.tables.again(), groups }
     }
@@ -435,6 +427,10 @@ mod tests {
     use std::path::Path;
     use switch::{ServerEntry, SubjectValue};
 
+    fn place(config: &std::sync::Arc<engine::Config>) -> ConfiguredSwitch {
+        ConfiguredSwitch::of_groups(std::sync::Arc::clone(config), Bases::default())
+    }
+
     fn table(entries: &[(&str, &str)]) -> Table {
         let mut subjects = switch::Subjects::default();
         for (name, value) in entries {
@@ -474,7 +470,7 @@ mod tests {
             ("same 127.0.0.1:5", "weight=2"),
             ("gone 127.0.0.1:5", "added"),
         ]);
-        let sets = merged(&config, &first, &GroupSets::default());
+        let sets = merged(&place(&config), &first, &GroupSets::default());
         let blue = "127.0.0.1:1 w2 drain, 127.0.0.1:2 w1 backup, 127.0.0.1:9 w5 down";
         assert_eq!(shown(&sets, "blue").as_deref(), Some(blue));
         assert_eq!(shown(&sets, "ring").as_deref(), Some("[::1]:80 w1, unix:/a.sock w1"));
@@ -486,12 +482,14 @@ mod tests {
             ("ring unix:/a.sock", "added"),
             ("ring 127.0.0.1:3", "removed"),
         ]);
-        for next in [merged(&config, &second, &sets), with_groups(&config, &second, &sets, &["blue", "gone"])]
-        {
+        for next in [
+            merged(&place(&config), &second, &sets),
+            with_groups(&place(&config), &second, &sets, &["blue", "gone"]),
+        ] {
             assert_eq!(shown(&next, "blue").as_deref(), Some("127.0.0.1:1 w2, 127.0.0.1:2 w1"));
             assert!(Arc::ptr_eq(&next.get(b"ring").unwrap().spec, &sets.get(b"ring").unwrap().spec));
         }
-        let none = with_groups(&config, &Table::default(), &sets, &["blue", "ring"]);
+        let none = with_groups(&place(&config), &Table::default(), &sets, &["blue", "ring"]);
         assert!(none.is_empty());
     }
 
@@ -515,14 +513,14 @@ mod tests {
                 .collect();
                 let table = table(&entries);
                 let found = apply_overlay(&rules.groups[0].servers, &overlay_of(table.subjects(), "blue"));
-                let sets = merged(&config, &table, &GroupSets::default());
+                let sets = merged(&place(&config), &table, &GroupSets::default());
                 let peers = &sets.get(b"blue").unwrap().spec.peers;
                 let planned: Vec<(String, PeerSpec)> = found
                     .servers
                     .iter()
                     .map(|server| {
                         let peer = PeerSpec::new(server.name.as_str(), address(&server.name).unwrap());
-                        (server.name.clone(), with(peer, &server.params))
+                        (server.name.clone(), with_params(peer, &server.params))
                     })
                     .collect();
                 let published: Vec<(String, PeerSpec)> =

@@ -7,10 +7,12 @@ use super::config_check::{self, Declarations, Former};
 use super::default::{self, DefaultCommit, FileDefault};
 use super::groups;
 use super::hold_take_up::{TakenUp, with_holds};
+use super::lookups::FirstLooks;
 use super::shared::stopping;
 use super::startup::{self, InForce, OpenedSwitch};
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
+use crate::discovery::Beliefs;
 use crate::store::StoreThread;
 use engine::host::Level;
 use engine::{Config, Routing};
@@ -26,6 +28,8 @@ pub(super) struct Prepared {
     /// In the order of the new configuration.
     sources: Vec<Source>,
     former: Former,
+    /// What was looked up for its groups.
+    beliefs: Beliefs,
     /// Changed defaults: stored before the configuration is in force.
     defaults: Vec<DefaultCommit>,
     /// Dropped last: then orders are committed again.
@@ -43,6 +47,8 @@ enum Source {
 /// Checks a new configuration against the tables, and opens the stores that are new in it.
 pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Result<Prepared, String> {
     state.take_up_restored().await;
+    let (known, shared) = (state.discovery.borrow().beliefs.clone(), state.shared.clone());
+    let looks = FirstLooks::at(&config, &known, &|level, text| shared.log(level, text)).await;
     // Waits for commits in progress.
     let reload_lock = state.reload_lock.clone().write_owned().await;
     let old: Vec<(usize, ConfiguredSwitch)> =
@@ -52,8 +58,10 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         return Err(faults.join("; "));
     }
     let (open_groups, made) = (state.groups.borrow().clone(), state.made());
+    let beliefs = looks.beliefs(&config, &state.discovery.borrow().beliefs);
+    let groups = ConfiguredSwitch::of_groups(config.clone(), beliefs.bases().clone());
     if let Some(open) = &open_groups {
-        config_check::still_fits(open, &ConfiguredSwitch::of_groups(config.clone()).spec().rules).await?;
+        config_check::still_fits(open, &groups.spec().rules).await?;
     }
     let mut sources: Vec<Option<Source>> = Vec::new();
     let mut new = Vec::new();
@@ -118,11 +126,11 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
     });
     let tables = with_holds(tables, taken);
     let groups = match &open_groups {
-        Some(open) => groups::merged(&config, &open.table(), &published.groups),
+        Some(open) => groups::merged(&groups, &open.table(), &published.groups),
         None => published.groups.clone(),
     };
     let routing = Arc::new(Routing { tables, groups });
-    Ok(Prepared { config, routing, sources, former, defaults, reload_lock })
+    Ok(Prepared { config, routing, sources, former, beliefs, defaults, reload_lock })
 }
 
 /// Gives an unused store the kind of keys of the new configuration.
@@ -179,7 +187,7 @@ pub(super) async fn commit_defaults(state: &Rc<ControlState>, prepared: &mut Pre
 
 /// Activates a prepared configuration.
 pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
-    let Prepared { config, routing, sources, former, defaults, reload_lock } = prepared;
+    let Prepared { config, routing, sources, former, beliefs, defaults, reload_lock } = prepared;
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
     let mut taken = Vec::new();
@@ -205,8 +213,9 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         switch.removed.set(true);
         switch.pending_changed.notify_one();
     }
+    let bases = state.believe(beliefs);
     if let Some(open) = &*state.groups.borrow() {
-        open.reconfigure(ConfiguredSwitch::of_groups(config.clone()));
+        open.reconfigure(ConfiguredSwitch::of_groups(config.clone(), bases));
     }
     state.admit_made();
     state.set_routing(routing);
@@ -222,5 +231,6 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
         state.shared.log(Level::Warn, &note);
     }
     state.note_groups();
+    state.watch_places();
     drop(reload_lock);
 }

@@ -10,11 +10,14 @@ use super::follow_store;
 use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::hold_watch;
+use super::lookups::FirstLooks;
 use super::made::Made;
 use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, Position, SwitchState};
+use crate::discovery::Beliefs;
+use crate::setup::Log;
 use crate::store::{FileStore, LazyStore, MemoryBackend, OrderLock, StoreBackend, StoreThread};
 use engine::host::Level;
 use engine::modules::switch::StatePath;
@@ -43,6 +46,8 @@ pub(super) struct Opened {
     pub(super) switches: Vec<(ConfiguredSwitch, StoreThread, Position)>,
     /// The groups.
     pub(super) groups: Option<OpenedSwitch>,
+    /// What was looked up for them.
+    pub(super) beliefs: Beliefs,
     /// The conditions of their stores.
     pub(super) conditions: Vec<Condition>,
     /// Their holds, which are in the tables.
@@ -72,6 +77,7 @@ impl OpenedSwitch {
 /// Returns the state of the control thread, with the opened switches.
 pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlState> {
     let state = ControlState::new(opened.routing, shared);
+    state.believe(opened.beliefs);
     for (switch, commit) in &opened.defaults {
         state.announce_commit(&Arc::from(&**switch), commit);
     }
@@ -96,6 +102,7 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
     }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
     tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
+    state.watch_places();
     state
 }
 
@@ -114,20 +121,27 @@ fn watch_switch(state: &Rc<ControlState>, switch: &Rc<SwitchState>) {
 }
 
 /// Opens all switches of a configuration.
-pub(super) fn open(config: &Arc<Config>, file: FileDefault, prober: &Prober) -> Result<Opened, String> {
+pub(super) fn open(
+    config: &Arc<Config>,
+    file: FileDefault,
+    prober: &Prober,
+    log: &Log,
+) -> Result<Opened, String> {
     let places = (0..config.switches.len()).map(|number| ConfiguredSwitch::new(config.clone(), number));
+    let beliefs = FirstLooks::at_start(config, log).beliefs(config, &Beliefs::default());
     let _order_lock = order_lock(config);
-    let of_groups = vec![ConfiguredSwitch::of_groups(config.clone())];
+    let of_groups = vec![ConfiguredSwitch::of_groups(config.clone(), beliefs.bases().clone())];
     let groups = open_all(of_groups, file, prober, &InForce::default())?.pop();
     let in_force = groups.as_ref().map(|one| InForce {
         made: Made::of(&one.position.table),
-        groups: groups::merged(config, &one.position.table, &GroupSets::default()),
+        groups: groups::merged(&one.place, &one.position.table, &GroupSets::default()),
     });
     let in_force = in_force.unwrap_or_default();
     let mut opened = Opened {
         routing: Arc::default(),
         switches: Vec::new(),
         groups,
+        beliefs,
         conditions: Vec::new(),
         holds: Vec::new(),
         defaults: Vec::new(),

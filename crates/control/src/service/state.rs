@@ -5,6 +5,7 @@
 use super::answer_owner::WatchedCommit;
 use super::clock;
 use super::holds::Holds;
+use super::lookups::Discovery;
 use super::progress::CommitProgress;
 use super::shared::Shared;
 use super::switch_state::{Position, SwitchState};
@@ -31,6 +32,8 @@ pub(super) struct ControlState {
     pub(super) switches: RefCell<Vec<Rc<SwitchState>>>,
     /// The groups, in the place of a switch: what orders say of their servers.
     pub(super) groups: RefCell<Option<Rc<SwitchState>>>,
+    /// What is looked up for them.
+    pub(super) discovery: RefCell<Discovery>,
     routing: RefCell<Arc<Routing>>,
     /// Read-locked to publish; write-locked by a prepared reload.
     pub(super) reload_lock: Arc<RwLock<()>>,
@@ -51,6 +54,7 @@ impl ControlState {
             shared,
             switches: RefCell::default(),
             groups: RefCell::default(),
+            discovery: RefCell::default(),
             routing: RefCell::new(routing),
             reload_lock: Arc::new(RwLock::new(())),
             holds: Holds::default(),

@@ -13,6 +13,7 @@ use crate::info::{Entries, EntryInfo, EntryQuery, Verification};
 use crate::store::StoreThread;
 use engine::Config;
 use engine::modules::switch::{StatePath, SwitchSpec};
+use engine::modules::upstream::Bases;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(super) struct ConfiguredSwitch {
     pub(super) number: usize,
     /// The groups, which are no switch of the configuration's.
     groups: Option<Arc<SwitchSpec>>,
+    /// The servers that they have before orders.
+    pub(super) bases: Bases,
 }
 
 /// One switch.
@@ -272,13 +275,13 @@ impl SwitchState {
 impl ConfiguredSwitch {
     /// Returns the switch of this number.
     pub(super) fn new(config: Arc<Config>, number: usize) -> ConfiguredSwitch {
-        ConfiguredSwitch { config, number, groups: None }
+        ConfiguredSwitch { config, number, groups: None, bases: Bases::default() }
     }
 
-    /// Returns the groups.
-    pub(super) fn of_groups(config: Arc<Config>) -> ConfiguredSwitch {
-        let groups = Some(Arc::new(SwitchSpec::of_groups(&config)));
-        ConfiguredSwitch { config, number: usize::MAX, groups }
+    /// Returns the groups, with these servers before orders.
+    pub(super) fn of_groups(config: Arc<Config>, bases: Bases) -> ConfiguredSwitch {
+        let groups = Some(Arc::new(SwitchSpec::of_groups_with(&config, &bases)));
+        ConfiguredSwitch { config, number: usize::MAX, groups, bases }
     }
 
     /// Returns true if it is that of the groups, which has servers and no keys.

@@ -1,8 +1,10 @@
-//! Orders on groups and their servers over a configuration that changes, compared with a stack of decisions for each of them
-//! and with a merge of words: what a group has is what the file says now, with the newest decisions over it that were neither
-//! undone nor left unconfirmed. Groups are made and removed, and keys lead to some of them.
+//! Orders on groups and their servers over a configuration that changes and over servers that are looked up, compared with a
+//! stack of decisions for each of them and with a merge of words: what a group has is what the file says now, what was looked
+//! up and is believed, and over both the newest decisions that were neither undone nor left unconfirmed. Groups are made and
+//! removed, and keys lead to some of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pointsman_sim::{Scenario, Seeded, explore, holds, tell};
 use switch::{
@@ -11,6 +13,7 @@ use switch::{
     ServerEntry, ServerOrder, ServerVerb, Store, Table, Undoing, apply_overlay, check_made, find_group,
     made_groups, overlay_of, plan,
 };
+use upstream::{Address, BalancerSpec, Group, GroupSpec, KeepaliveSpec, PeerSpec, PickInput, Ring, Tried};
 
 const GROUPS: [&str; 3] = ["blue", "green", "teal"];
 /// Those that orders make; the file may have the first of them, too.
@@ -39,6 +42,9 @@ struct Run {
     adopting: BTreeSet<&'static str>,
     /// The made groups that a key leads to.
     led_to: BTreeSet<&'static str>,
+    /// What was looked up for each group, and is believed.
+    looked_up: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    min_servers: u32,
     now_ms: u64,
     /// By subject and name.
     decisions: BTreeMap<(String, String), Vec<Decision>>,
@@ -62,19 +68,34 @@ impl Run {
             file.insert(group, SERVERS[..count].iter().map(|server| (*server, String::new())).collect());
         }
         let (store, table) = (MemoryStore::new(), Table::default());
-        let (adopting, led_to) = Default::default();
-        Run { seeded, store, table, file, adopting, led_to, now_ms: 1, decisions: BTreeMap::new() }
+        Run {
+            min_servers: seeded.below(3) as u32,
+            seeded,
+            store,
+            table,
+            file,
+            adopting: BTreeSet::new(),
+            led_to: BTreeSet::new(),
+            looked_up: BTreeMap::new(),
+            now_ms: 1,
+            decisions: BTreeMap::new(),
+        }
     }
 
     fn rules(&self) -> Rules {
-        let server = |(name, params): (&&'static str, &String)| BaseServer {
+        let server = |is_discovered: bool, (name, params): (&&'static str, &String)| BaseServer {
             name: (*name).to_owned(),
             addresses: vec![(*name).to_owned()],
             params: entry(params).params,
+            is_discovered,
+        };
+        let found = |name: &'static str, file: &BTreeMap<&'static str, String>| -> Vec<BaseServer> {
+            let found = self.looked_up.get(name).into_iter().flatten();
+            found.filter(|(name, _)| !file.contains_key(*name)).map(|one| server(true, one)).collect()
         };
         let group = |(name, servers): (&&'static str, &BTreeMap<&'static str, String>)| BaseGroup {
             name: (*name).into(),
-            servers: servers.iter().map(server).collect(),
+            servers: servers.iter().map(|one| server(false, one)).chain(found(name, servers)).collect(),
             allows_backup: true,
             max_weights: None,
             users: if *name == "blue" { vec!["switch \"live\"".to_owned()] } else { Vec::new() },
@@ -121,13 +142,14 @@ impl Run {
     }
 
     fn verb(&mut self) -> ServerVerb {
-        match self.seeded.below(8) {
+        match self.seeded.below(9) {
             0 | 1 => ServerVerb::Add(entry(&self.params()).params),
             2 => ServerVerb::Set(entry(&self.params()).params),
             3 => ServerVerb::Drain,
             4 => ServerVerb::Down,
             5 => ServerVerb::Up,
             6 => ServerVerb::Remove,
+            7 => ServerVerb::Pin,
             _ => ServerVerb::Reset,
         }
     }
@@ -135,10 +157,11 @@ impl Run {
     fn change(&mut self) {
         let count = 1 + self.seeded.below(3);
         let orders: Vec<ServerOrder> = (0..count)
-            .map(|_| ServerOrder {
-                group: (*self.seeded.one_of(&GROUPS)).to_owned(),
-                server: (*self.seeded.one_of(&SERVERS)).to_owned(),
-                verb: self.verb(),
+            .map(|_| {
+                let verb = self.verb();
+                let server = if verb == ServerVerb::Pin { "" } else { *self.seeded.one_of(&SERVERS) };
+                let group = (*self.seeded.one_of(&GROUPS)).to_owned();
+                ServerOrder { group, server: server.to_owned(), verb }
             })
             .collect();
         let within_ms = self.seeded.chance(30).then(|| self.seeded.within(1..=40));
@@ -178,7 +201,8 @@ impl Run {
         }
     }
 
-    /// Takes a commit's changes as decisions. One that takes others back decides only that servers go with their group.
+    /// Takes a commit's changes as decisions. One that takes others back decides only that servers go with their group, if they do
+    /// not by what is taken back.
     fn decide(&mut self, commit: &Commit, is_of_undo: bool) {
         let gone = commit.subjects.iter().filter(|one| one.subject == GROUP_SUBJECT && one.after.is_none());
         let gone: Vec<&str> = gone.map(|one| &*one.name).collect();
@@ -188,19 +212,41 @@ impl Run {
                 continue;
             }
             let says = change.after.clone();
+            let name = (change.subject.clone(), change.name.clone());
+            if is_of_undo && self.decided(&name) == says {
+                continue;
+            }
             let decision = Decision { revision: commit.revision, says, gone: false, is_of_undo };
-            self.decisions.entry((change.subject.clone(), change.name.clone())).or_default().push(decision);
+            self.decisions.entry(name).or_default().push(decision);
         }
+    }
+
+    /// Returns what the newest decision that stands says.
+    fn decided(&self, name: &(String, String)) -> Option<String> {
+        let decisions = self.decisions.get(name)?;
+        decisions.iter().rev().find(|one| !one.gone)?.says.clone()
     }
 
     fn is_made(&self, group: &str) -> bool {
         MadeGroup::find(self.table.subjects(), group).is_some()
     }
 
+    /// Returns true if a group was removed and that waits to be confirmed: whether one of its name that is made meanwhile is the
+    /// same is not modelled.
+    fn may_come_back(&mut self, group: &str) -> bool {
+        let pending = self.store.load().unwrap().pending;
+        let decisions = self.decisions.get(&(GROUP_SUBJECT.to_owned(), group.to_owned()));
+        let is_pending = |one: &Decision| pending.iter().any(|waiting| waiting.revision == one.revision);
+        decisions.into_iter().flatten().any(|one| one.says.is_none() && !one.gone && is_pending(one))
+    }
+
     /// Makes a group, or removes one.
     fn change_group(&mut self) {
         let group = *self.seeded.one_of(&MADE);
         let count = self.seeded.below(3);
+        if self.may_come_back(group) {
+            return;
+        }
         let like = self.seeded.chance(50).then(|| (*self.seeded.one_of(&GROUPS)).to_owned());
         let servers: Vec<(String, switch::ServerParams)> = SERVERS[..count]
             .iter()
@@ -266,6 +312,7 @@ impl Run {
             ServerVerb::Up => server.is_some_and(|one| one.params.is_in_use()),
             ServerVerb::Remove => server.is_none(),
             ServerVerb::Reset => server.is_none_or(|one| one.revision.is_none()),
+            ServerVerb::Pin => found.pinned.is_some(),
         };
         holds!("order-shows", shows, "{order:?} does not show: {found:?}");
     }
@@ -339,6 +386,77 @@ impl Run {
         tell!("the file has {:?}, of which {:?} adopt", self.file, self.adopting);
     }
 
+    /// Servers are looked up: an answer has come.
+    fn look_up(&mut self) {
+        let group = *self.seeded.one_of(&GROUPS);
+        if !self.file.contains_key(group) {
+            return;
+        }
+        let mut answer = BTreeMap::new();
+        for server in SERVERS {
+            if self.seeded.chance(50) {
+                answer.insert(server, self.params());
+            }
+        }
+        tell!("looked up for {group}: {answer:?}, at least {}", self.min_servers);
+        let before = self.found(group);
+        let (asked_before, former) = (self.asked(group), self.looked_up.insert(group, answer));
+        let after = self.found(group);
+        if !after.is_credible(&before, self.min_servers) {
+            match former {
+                Some(former) => drop(self.looked_up.insert(group, former)),
+                None => drop(self.looked_up.remove(group)),
+            }
+        }
+        let asked = self.asked(group);
+        holds!(
+            "floor-kept",
+            asked >= self.min_servers as usize || asked >= asked_before,
+            "{group} has gone from {asked_before} to {asked} servers, and must have {}",
+            self.min_servers
+        );
+        self.compare_rings(&before, &self.found(group));
+    }
+
+    /// Counts the servers of a group that are asked while all are well, by words.
+    fn asked(&self, group: &str) -> usize {
+        let found = self.found(group);
+        let is_asked = |text: String| {
+            !["backup", "down", "drain"]
+                .iter()
+                .any(|word| by_name(&text).get(*word).is_some_and(|said| said == word))
+        };
+        found.servers.iter().filter(|one| is_asked(one.params.to_string())).count()
+    }
+
+    /// A key goes to another server only if its own has left or is another one, or the other has come or is.
+    fn compare_rings(&self, before: &EffectiveGroup, after: &EffectiveGroup) {
+        let of = |group: &EffectiveGroup| -> BTreeMap<String, String> {
+            group.servers.iter().map(|one| (one.name.clone(), one.params.to_string())).collect()
+        };
+        // Where servers are out, nginx looks at twenty points of the ring, and then takes any server.
+        if before.servers.iter().chain(&after.servers).any(|one| !one.params.is_in_use()) {
+            return;
+        }
+        let (old, new) = (of(before), of(after));
+        let same: BTreeSet<&String> = new
+            .iter()
+            .filter(|(name, params)| old.get(*name) == Some(params))
+            .map(|(name, _)| name)
+            .collect();
+        let (mut old_ring, mut new_ring) = (ring(before), ring(after));
+        for key in 0..40_u32 {
+            let key = key.to_string();
+            let (from, to) = (pick(&mut old_ring, &key), pick(&mut new_ring, &key));
+            let (Some(from), Some(to)) = (from, to) else { continue };
+            holds!(
+                "ring-movement-minimal",
+                from == to || !(same.contains(&from) && same.contains(&to)),
+                "key {key} has gone from {from} to {to}: {old:?}, {new:?}"
+            );
+        }
+    }
+
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         let (pending, now_ms) = (self.store.load().unwrap().pending, self.now_ms);
@@ -366,7 +484,7 @@ impl Run {
     fn compare(&self) {
         for ((subject, name), decisions) in &self.decisions {
             let says = self.table.subjects().get(subject, name).map(|value| value.value.clone());
-            let decided = decisions.iter().rev().find(|one| !one.gone).and_then(|one| one.says.clone());
+            let decided = self.decided(&(subject.clone(), name.clone()));
             holds!(
                 "newest-decision-stays",
                 says == decided,
@@ -399,9 +517,15 @@ impl Run {
             let value = self.table.subjects().get(SERVER_SUBJECT, &format!("{group} {server}"));
             value.map(|value| value.value.clone())
         };
+        let is_pinned = says("*").is_some();
+        let looked_up = match self.file.contains_key(group) && !is_pinned {
+            true => self.looked_up.get(group).cloned().unwrap_or_default(),
+            false => BTreeMap::new(),
+        };
+        holds!("pin-shows", found.pinned.is_some() == is_pinned, "{group}: {found:?}");
         let mut lost = 0;
         for server in SERVERS {
-            let (own, said) = (file.get(server), says(server));
+            let (own, said) = (file.get(server).or(looked_up.get(server)), says(server));
             lost += usize::from(said.is_some());
             let said = said.unwrap_or_default();
             let is_there = !said.contains("removed") && (own.is_some() || said.contains("added"));
@@ -423,6 +547,33 @@ impl Run {
     }
 }
 
+/// A group with `hash … consistent`, before its first request.
+fn ring(group: &EffectiveGroup) -> Group {
+    let peer = |(number, one): (usize, &switch::EffectiveServer)| PeerSpec {
+        weight: one.params.weight.unwrap_or(1),
+        down: one.params.down == Some(true),
+        drain: one.params.drain == Some(true),
+        ..PeerSpec::new(one.name.clone(), Address::Unix(number.to_string().into()))
+    };
+    let spec = GroupSpec {
+        name: "ring".into(),
+        peers: group.servers.iter().enumerate().map(peer).collect(),
+        balancer: BalancerSpec::Hash { consistent: true },
+        keepalive: KeepaliveSpec::OFF,
+        ring: Ring::default(),
+    };
+    Group::new(Arc::new(spec))
+}
+
+/// Returns the server that gets a key.
+fn pick(group: &mut Group, key: &str) -> Option<String> {
+    let input = PickInput { key: key.as_bytes(), ..PickInput::default() };
+    let lease = group.pick(1, &input, &mut Tried::default(), &mut || 0).ok()?;
+    let name = group.peer(&lease).spec().name.clone();
+    group.finish(lease, upstream::TryOutcome::Success, 1);
+    Some(name)
+}
+
 #[test]
 fn servers() {
     explore(&Scenario {
@@ -440,18 +591,22 @@ fn servers() {
             "gone-with-its-servers",
             "led-to-stays",
             "one-group-of-a-name",
+            "pin-shows",
+            "floor-kept",
+            "ring-movement-minimal",
         ],
         usual: 300,
         kept: &[],
         run: |seeded| {
             let mut run = Run::new(seeded);
             for _ in 0..run.seeded.within(5..=30) {
-                match run.seeded.below(16) {
+                match run.seeded.below(18) {
                     0..5 => run.change(),
                     5 | 6 => run.undo_any(),
                     7 | 8 => run.reload(),
                     9..13 => run.change_group(),
                     13 => run.lead(),
+                    14 | 15 => run.look_up(),
                     _ => {
                         let ms = run.seeded.within(1..=30);
                         run.pass(ms);

@@ -21,7 +21,7 @@ pub use fault::ResolveFault;
 pub use message::ServiceRecord;
 use message::{Answer, Kind, Query};
 use name::{LONGEST_HOLD_MS, MAX_ALIASES, canonical};
-pub use questions::{Family, Questions, Told};
+pub use questions::{AddressFamily, Questions, Told};
 use random::Random;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

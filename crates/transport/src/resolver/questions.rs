@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
+pub enum AddressFamily {
     /// IPv4.
     V4,
     /// IPv6.
@@ -47,9 +47,9 @@ impl Questions {
     }
 
     /// Returns the families that are asked for.
-    pub fn families(&self) -> impl Iterator<Item = Family> {
-        let v4 = self.spec.ipv4.then_some(Family::V4);
-        let v6 = self.spec.ipv6.then_some(Family::V6);
+    pub fn families(&self) -> impl Iterator<Item = AddressFamily> {
+        let v4 = self.spec.ipv4.then_some(AddressFamily::V4);
+        let v6 = self.spec.ipv6.then_some(AddressFamily::V6);
         v4.into_iter().chain(v6)
     }
 
@@ -59,10 +59,14 @@ impl Questions {
     ///
     /// # Errors
     /// The name servers say that there is no such name, or that they cannot say.
-    pub async fn addresses(&self, host: &str, family: Family) -> Result<Told<Vec<IpAddr>>, ResolveFault> {
+    pub async fn addresses(
+        &self,
+        host: &str,
+        family: AddressFamily,
+    ) -> Result<Told<Vec<IpAddr>>, ResolveFault> {
         let kind = match family {
-            Family::V4 => Kind::A,
-            Family::V6 => Kind::Aaaa,
+            AddressFamily::V4 => Kind::A,
+            AddressFamily::V6 => Kind::Aaaa,
         };
         let answer = self.answer(host, kind).await?;
         let holds = self.holds(&answer, answer.addresses.is_empty());

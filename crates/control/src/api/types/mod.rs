@@ -33,7 +33,7 @@ pub use order::{
 pub use problem::Problem;
 pub use server::{
     GroupMakeOrder, Groups, NewServer, SaidOfServer, Server, ServerAct, ServerChange, ServerGroup,
-    ServerOrigin, ServerParamsOrder, ServerSettings, ServersOrder,
+    ServerLookup, ServerOrigin, ServerParamsOrder, ServerSettings, ServersOrder,
 };
 pub use status::{
     Certificate, Comparison, Connections, Group, HealthCheck, Judged, KeyTraffic, LastHealthCheck, Latency,

@@ -49,6 +49,34 @@ pub struct ServerGroup {
     /// Its traffic in the window; absent without metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// Where more servers are looked up for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<ServerLookup>,
+    /// The commit that has pinned it: what is looked up does not count, and its servers of then are there by orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<SaidOfServer>,
+}
+
+/// Where servers are looked up for a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerLookup {
+    /// As the configuration has it written.
+    #[schema(example = "app.example.com:8080 resolve")]
+    pub lookup: String,
+    /// How many servers the group has from there.
+    pub servers: u64,
+    /// How long ago it was last seen, in milliseconds. Missing if it was not since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Why it cannot be looked up now. The last good set stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since_ms: Option<u64>,
+    /// Why what was found last is not believed. The last good set stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_believed: Option<String>,
 }
 
 /// A server of a group.
@@ -86,6 +114,8 @@ pub struct Server {
 pub enum ServerOrigin {
     /// The configuration has it.
     File,
+    /// It was looked up where the configuration says.
+    Discovered,
     /// An order has added it.
     Order,
 }
@@ -160,6 +190,8 @@ pub enum ServerAct {
     Remove,
     /// It is as in the configuration again; without a server, all of the group are.
     Reset,
+    /// The servers that were looked up are those of the group, whatever is found later. Without a server.
+    Pin,
 }
 
 /// A change of one server.

@@ -141,6 +141,7 @@ fn begin(folder: PathBuf) -> Process {
         ControlHandle { jobs, thread: Arc::default(), calls: Arc::default(), shared: Arc::new(shared) };
     let store = StoreThread::simulated(Box::new(store), || std::future::ready(()));
     let opened = Opened {
+        beliefs: crate::discovery::Beliefs::default(),
         routing: Arc::new(tables.into()),
         switches: vec![(place, store, position)],
         groups: None,

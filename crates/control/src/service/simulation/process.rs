@@ -10,6 +10,7 @@ use super::World;
 use super::clocks;
 use super::disk::Hand;
 use super::workers::Workers;
+use crate::discovery::Beliefs;
 use crate::event::Events;
 use crate::store::StoreThread;
 use crate::testing::{config, two_groups};
@@ -146,6 +147,7 @@ fn move_in(
         sleep(Duration::from_millis(if pauses.chance(50) { 0 } else { pauses.within(1..=30) }))
     });
     let opened = Opened {
+        beliefs: Beliefs::default(),
         routing: Arc::new(Tables::clone(&tables).into()),
         switches: vec![(place, store, position)],
         groups: None,

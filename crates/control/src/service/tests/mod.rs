@@ -3,12 +3,14 @@
 mod commits;
 mod confirmations;
 mod defaults;
+mod discovery;
 mod gates;
 mod groups;
 mod hold_lives;
 mod holds;
 mod horizons;
 mod made_groups;
+mod registries;
 mod reloads;
 mod unchanged;
 mod waits;

@@ -82,7 +82,11 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     }
     let blocks = b.draft.groups.iter().filter(|entry| entry.origin == Origin::Block);
     let groups: Vec<Group> = blocks
-        .map(|entry| Group { name: entry.spec.name.clone(), servers: entry.spec.peers.len() })
+        .map(|entry| {
+            // How many are looked up is not known.
+            let servers = if entry.is_discovered() { 0 } else { entry.spec.peers.len() };
+            Group { name: entry.spec.name.clone(), servers }
+        })
         .collect();
     let (mut files, mut dicts): (Vec<(PathBuf, Span)>, Vec<Named>) = (Vec::new(), Vec::new());
     for draft in &drafts {

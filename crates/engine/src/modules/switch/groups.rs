@@ -7,7 +7,7 @@ use super::sticky::{Salt, Sticky, StickySource};
 use super::{OnDamage, RevertIfDead, StatePath, StreamsPolicy, SwitchSpec};
 use crate::config::Config;
 use crate::modules::proxy::Destination;
-use crate::modules::upstream::{GroupEntry, Origin};
+use crate::modules::upstream::{Bases, GroupEntry, Origin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use switch::{BaseGroup, BaseServer, KeyKind, Rules, RunTimeRules, ServerParams, server_address};
@@ -22,8 +22,13 @@ pub fn groups_file(prefix: &Path) -> PathBuf {
 }
 
 impl SwitchSpec {
-    /// Returns the switch of a configuration's groups. Its orders are those on servers.
+    /// Returns the switch of a configuration's groups, before anything was looked up. Its orders are those on servers.
     pub fn of_groups(config: &Config) -> SwitchSpec {
+        SwitchSpec::of_groups_with(config, &Bases::default())
+    }
+
+    /// Returns the switch of a configuration's groups with what was looked up for them.
+    pub fn of_groups_with(config: &Config, bases: &Bases) -> SwitchSpec {
         let blocks = config.groups.iter().enumerate().filter(|(_, entry)| entry.origin == Origin::Block);
         let rules = Rules {
             name: GROUPS_NAME.into(),
@@ -32,7 +37,7 @@ impl SwitchSpec {
             kind: KeyKind::Text,
             max_keys: 0,
             max_key_len: 0,
-            groups: blocks.map(|(number, entry)| base(config, number, entry)).collect(),
+            groups: blocks.map(|(number, entry)| base(config, number, entry, bases)).collect(),
             run_time: RunTimeRules { users: admitting(config), ..RunTimeRules::default() },
         };
         SwitchSpec {
@@ -55,30 +60,38 @@ impl SwitchSpec {
     }
 }
 
-/// Returns what the configuration says of a group.
-fn base(config: &Config, number: usize, entry: &GroupEntry) -> BaseGroup {
-    let mut servers: Vec<BaseServer> = Vec::new();
-    for peer in &entry.spec.peers {
-        let address = peer.address.to_string();
-        let address = server_address(&address).unwrap_or(address);
-        match servers.iter_mut().find(|known| known.name == peer.name) {
-            Some(known) => known.addresses.push(address),
-            None => servers.push(BaseServer {
-                name: peer.name.clone(),
-                addresses: vec![address],
-                params: params(peer),
-            }),
-        }
-    }
+/// Returns what the configuration says of a group, with what was looked up.
+fn base(config: &Config, number: usize, entry: &GroupEntry, bases: &Bases) -> BaseGroup {
     let is_ring = entry.spec.balancer == BalancerSpec::Hash { consistent: true };
     BaseGroup {
         name: entry.spec.name.as_str().into(),
-        servers,
+        servers: base_servers(entry, bases.peers(entry)),
         allows_backup: entry.spec.balancer.allows_backup(),
         max_weights: is_ring.then(|| Ring::MAX_POINTS / Ring::size([1])),
         users: users(config, number, &entry.spec.name),
         adopts: entry.adopts,
     }
+}
+
+/// Returns the servers of a group before orders, by name: its peers are those of the block, then those that were found.
+pub fn base_servers(entry: &GroupEntry, peers: &[PeerSpec]) -> Vec<BaseServer> {
+    let mut servers: Vec<BaseServer> = Vec::with_capacity(peers.len());
+    let of_block = entry.spec.peers.len();
+    for (at, peer) in peers.iter().enumerate() {
+        let address = peer.address.to_string();
+        let address = server_address(&address).unwrap_or(address);
+        // Those that were found have the names of their addresses, each its own.
+        match servers.iter_mut().take(of_block).find(|known| known.name == peer.name) {
+            Some(known) => known.addresses.push(address),
+            None => servers.push(BaseServer {
+                name: peer.name.clone(),
+                addresses: vec![address],
+                params: params(peer),
+                is_discovered: at >= of_block,
+            }),
+        }
+    }
+    servers
 }
 
 /// Returns the switches whose keys may lead to groups made at run time.

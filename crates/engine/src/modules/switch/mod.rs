@@ -17,7 +17,7 @@ mod tests;
 pub use check::{Named, SwitchDraft};
 pub use directives::WATCH_MS;
 pub use gate::GateSpec;
-pub use groups::{GROUPS_NAME, groups_file};
+pub use groups::{GROUPS_NAME, base_servers, groups_file};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
 pub use sticky::{Sticky, point_of_address};
 

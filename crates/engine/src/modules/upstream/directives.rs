@@ -2,12 +2,14 @@
 //!
 //! Owns how a block's text becomes a [`GroupSpec`]. Must never judge what a peer is worth while it serves.
 
-use super::{GroupEntry, Url, define, host_not_found, resolve};
+use super::lookup::LookUp;
+use super::{GroupEntry, Url, define, entry, host_not_found, resolve};
 use crate::config::{Builder, invalid_parameter, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::lua::script::ScriptId;
 use crate::setting::{Duplicate, Setting};
 use conf::{Diagnostic, Span, Word};
+use std::path::PathBuf;
 use std::sync::Arc;
 use upstream::{Address, BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, Ring, TwoBy};
 
@@ -76,12 +78,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         Contexts::UPSTREAM,
         Args::AtLeast(1),
         "address [weight=number] [max_conns=number] [max_fails=number] [fail_timeout=time] \
-         [slow_start=time] [backup] [down]",
+         [slow_start=time] [backup] [down] [resolve] [service=name]",
         server,
     )
     .doc(
         "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, slow_start=, \
-         backup, down. After a recovery its weight grows to the full one within slow_start=. A host name is resolved at load, and each of its addresses is a server.",
+         backup, down. After a recovery its weight grows to the full one within slow_start=. A host name is resolved at load, and each of its addresses is a server. \
+         With `resolve` it is resolved while the group serves, as often as the name servers of `resolver` say; service= asks \
+         for its SRV records, whose ports and weights count, and whose lower priorities are backups.",
     )
     .example("server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;"),
     Directive::new("least_conn", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
@@ -193,7 +197,9 @@ fn complete(entry: &GroupEntry, draft: GroupDraft) -> (GroupSpec, Option<Diagnos
     let (max_idle, local) = keepalive.unwrap_or((fallback.max_idle, fallback.local));
     let keepalive =
         KeepaliveSpec { max_idle, local, requests: *requests, time_ms: *time_ms, timeout_ms: *timeout_ms };
-    let has_primary = peers.iter().any(|peer| !peer.backup);
+    let sources = &entry.discovery.sources;
+    let has_primary =
+        peers.iter().any(|peer| !peer.backup) || sources.iter().any(|source| !source.template.backup);
     let name = &entry.spec.name;
     let fault = match backup {
         Some(span) if !balancer.allows_backup() => Some(
@@ -229,12 +235,6 @@ fn ring(peers: &[PeerSpec], at: Option<Span>) -> (Ring, Option<Diagnostic>) {
         .label(format!("{} at most", Ring::MAX_POINTS))
         .help("divide the weights: each 1 is 160 points, and their proportion is what counts");
     (Ring::default(), Some(fault))
-}
-
-/// Returns the block that is being read.
-fn entry<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupEntry, Diagnostic> {
-    let entry = b.draft.groups.iter_mut().find(|entry| entry.draft.is_some());
-    entry.ok_or_else(|| Diagnostic::error(d.name.span, "directive is not inside \"upstream\""))
 }
 
 fn draft<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupDraft, Diagnostic> {
@@ -379,6 +379,7 @@ struct Parameters {
     slow_start: Option<(u64, Span)>,
     backup: Option<Span>,
     down: bool,
+    look_up: LookUp,
 }
 
 impl Parameters {
@@ -391,6 +392,7 @@ impl Parameters {
             slow_start: None,
             backup: None,
             down: false,
+            look_up: LookUp::default(),
         };
         b.each(words, |word| parameters.read(word))?;
         Ok(parameters)
@@ -423,7 +425,12 @@ impl Parameters {
             }
             (b"backup", None) => self.backup = Some(word.span),
             (b"down", None) => self.down = true,
-            (b"resolve" | b"drain", None) | (b"service" | b"route", Some(_)) => {
+            (b"resolve", None) => self.look_up.resolve = true,
+            (b"service", Some(service)) => {
+                let service = std::str::from_utf8(service).map_err(|_| wrong())?;
+                self.look_up.service = Some((service.into(), word.span));
+            }
+            (b"drain", None) | (b"route", Some(_)) => {
                 return Err(unsupported_parameter(word, &String::from_utf8_lossy(name), "server"));
             }
             _ => return Err(wrong()),
@@ -441,13 +448,8 @@ fn unsupported_parameter(word: &Word, name: &str, directive: &str) -> Diagnostic
 fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
     let parameters = Parameters::parse(b, &d.args[1..])?;
-    let addresses = addresses(b, word)?;
-    let draft = draft(b, d)?;
-    draft.backup = draft.backup.or(parameters.backup);
-    draft.slow_start = draft.slow_start.or(parameters.slow_start.map(|(_, span)| span));
-    draft.peers.extend(addresses.into_iter().map(|address| PeerSpec {
-        name: word.text().to_string(),
-        address,
+    let url = parse_url(word)?;
+    let template = PeerSpec {
         weight: parameters.weight,
         max_conns: parameters.max_conns,
         max_fails: parameters.max_fails,
@@ -455,14 +457,23 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         slow_start_ms: parameters.slow_start.map_or(0, |(ms, _)| ms),
         backup: parameters.backup.is_some(),
         down: parameters.down,
-        drain: false,
-    }));
+        ..PeerSpec::new(word.text().to_string(), Address::Unix(PathBuf::new()))
+    };
+    let (source, addresses) = match parameters.look_up.source(word, &url, template.clone())? {
+        Some(source) => (Some(source), Vec::new()),
+        None => (None, addresses(b, word, &url)?),
+    };
+    let draft = draft(b, d)?;
+    draft.backup = draft.backup.or(parameters.backup);
+    draft.slow_start = draft.slow_start.or(parameters.slow_start.map(|(_, span)| span));
+    draft.peers.extend(addresses.into_iter().map(|address| PeerSpec { address, ..template.clone() }));
+    entry(b, d)?.discovery.sources.extend(source);
     Ok(())
 }
 
-fn addresses(b: &Builder<'_>, word: &Word) -> Result<Vec<Address>, Diagnostic> {
+fn parse_url(word: &Word) -> Result<Url<'_>, Diagnostic> {
     let text: &[u8] = word.text();
-    let url = Url::parse(text, super::DEFAULT_PORT, false).map_err(|fault| {
+    Url::parse(text, super::DEFAULT_PORT, false).map_err(|fault| {
         let fault = Diagnostic::error(word.span, format!("{fault} in upstream \"{}\"", word.text()));
         match memchr::memmem::find(text, b"://") {
             Some(_) => {
@@ -470,7 +481,10 @@ fn addresses(b: &Builder<'_>, word: &Word) -> Result<Vec<Address>, Diagnostic> {
             }
             None => fault,
         }
-    })?;
+    })
+}
+
+fn addresses(b: &Builder<'_>, word: &Word, url: &Url<'_>) -> Result<Vec<Address>, Diagnostic> {
     if let Some(address) = url.address() {
         return Ok(vec![address]);
     }

@@ -4,8 +4,13 @@
 //! `upstream`'s; must never pick a peer.
 
 mod directives;
+mod discovery;
+mod lookup;
 mod url;
 
+pub use discovery::{
+    Bases, Discovery, FilePlace, FoundServer, MAX_FOUND, NamePlace, Place, Source, UrlPlace, with_params,
+};
 pub use url::{DEFAULT_PORT, DEFAULT_TLS_PORT, HostKind, Url};
 
 use super::Module;
@@ -43,6 +48,10 @@ pub struct GroupEntry {
     pub checks: Vec<CheckSpec>,
     /// How locations speak to it.
     pub tls: GroupTls,
+    /// Where more servers are looked up.
+    pub discovery: Discovery,
+    /// The name of its block.
+    span: Option<Span>,
     zone: Option<Zone>,
     /// The block's contents so far, while it is read.
     draft: Option<Box<GroupDraft>>,
@@ -85,6 +94,8 @@ impl GroupEntry {
             origin,
             checks: Vec::new(),
             tls: GroupTls::default(),
+            discovery: Discovery::default(),
+            span: None,
             zone: None,
             draft: None,
         }
@@ -111,7 +122,7 @@ fn implied_key(host: &[u8], port: u16) -> Vec<u8> {
 
 /// The module.
 pub static MODULE: Module =
-    Module { finish: Some(finish), ..Module::new("upstream", &[directives::DIRECTIVES]) };
+    Module { finish: Some(finish), ..Module::new("upstream", &[directives::DIRECTIVES, lookup::DIRECTIVES]) };
 
 /// Returns the block that a URL made at run time names, if there is one (ngx_http_upstream_init_request): its URL has no port.
 pub fn block(config: &Config, url: &Url<'_>) -> Option<usize> {
@@ -186,6 +197,12 @@ pub(super) fn being_read(b: &Builder<'_>) -> Option<usize> {
     b.draft.groups.iter().position(|entry| entry.draft.is_some())
 }
 
+/// Returns the block that is being read.
+fn entry<'a>(b: &'a mut Builder<'_>, d: &conf::Directive) -> Result<&'a mut GroupEntry, Diagnostic> {
+    let entry = b.draft.groups.iter_mut().find(|entry| entry.draft.is_some());
+    entry.ok_or_else(|| Diagnostic::error(d.name.span, "directive is not inside \"upstream\""))
+}
+
 /// Returns the number of the group that a block defines, with an empty draft: a new one, or one that a `proxy_pass`
 /// further
 /// up implied.
@@ -206,7 +223,11 @@ fn define(b: &mut Builder<'_>, name: &Word) -> Result<usize, Diagnostic> {
         Some((number, _)) => number,
         None => b.draft.groups.len(),
     };
-    let entry = GroupEntry { draft: Some(Box::default()), ..GroupEntry::new(text, Origin::Block) };
+    let entry = GroupEntry {
+        draft: Some(Box::default()),
+        span: Some(name.span),
+        ..GroupEntry::new(text, Origin::Block)
+    };
     match b.draft.groups.get_mut(number) {
         Some(implied) => *implied = entry,
         None => b.draft.groups.push(entry),
@@ -254,6 +275,7 @@ fn finish(b: &mut Builder<'_>) {
         }
     }
     directives::check_zones(b);
+    lookup::finish(b);
 }
 
 /// Returns all addresses of a host name, or the system's words for why there are none.

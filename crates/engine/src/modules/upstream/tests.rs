@@ -29,6 +29,93 @@ fn a_ring_is_made_at_load_and_bounded() {
 }
 
 #[test]
+fn names_are_resolved_while_serving_by_the_group_s_or_http_s_name_servers() {
+    let groups = groups(
+        "upstream a { server app.test resolve weight=3; server 127.0.0.1 resolve; server b.test:81 resolve backup; }
+         upstream b { server app.test service=http resolve; server app.test service=_x._udp resolve; resolver 127.0.0.9
+         valid=3s; resolver_timeout 2s; min_servers 4; } resolver 127.0.0.8 ipv6=off; resolver_timeout 7s;",
+    );
+    let (a, b) = (&groups[0], &groups[1]);
+    assert_eq!(a.spec.peers.len(), 1, "an address needs no name server");
+    let of = |entry: &GroupEntry| -> Vec<String> {
+        let source = |source: &Source| {
+            let Place::Name(place) = &source.place else { panic!() };
+            let servers = &place.resolver.servers;
+            let (template, service) = (&source.template, place.service.as_deref().unwrap_or("-"));
+            format!("{} {} {service} {} {}", source.text, template.address, servers[0].ip(), place.timeout_ms)
+        };
+        entry.discovery.sources.iter().map(source).collect()
+    };
+    assert_eq!(
+        of(a),
+        ["app.test resolve 0.0.0.0:80 - 127.0.0.8 7000", "b.test:81 resolve 0.0.0.0:81 - 127.0.0.8 7000"]
+    );
+    assert_eq!(
+        of(b),
+        [
+            "app.test service=http resolve 0.0.0.0:80 _http._tcp.app.test 127.0.0.9 2000",
+            "app.test service=_x._udp resolve 0.0.0.0:80 _x._udp.app.test 127.0.0.9 2000"
+        ]
+    );
+    assert_eq!((a.discovery.min_servers, b.discovery.min_servers), (1, 4));
+    for (inside, fault) in [
+        ("server a.test resolve;", "no resolver defined to resolve names at run time in upstream \"a\""),
+        ("server a.test service=http;", "service upstream \"a.test\" requires \"resolve\" parameter"),
+        ("server a.test:80 service=http resolve;", "service upstream \"a.test:80\" may not have port"),
+        ("server 127.0.0.1 service=http resolve;", "service upstream \"127.0.0.1\" requires domain name"),
+        ("server a.test service= resolve;", "service is empty"),
+        ("resolver 127.0.0.1; resolver 127.0.0.1; server 127.0.0.1;", "\"resolver\" directive is duplicate"),
+        ("servers file=;", "invalid parameter \"file=\""),
+        ("servers http=https://127.0.0.1/;", "https is not supported in \"servers\" directive"),
+        ("servers http=127.0.0.1;", "invalid URL in \"servers\" directive"),
+        ("servers file=a interval=1ms;", "invalid parameter \"interval=1ms\""),
+        ("servers file=a timeout=1s;", "invalid parameter \"timeout=1s\""),
+        ("resolver 127.0.0.1; server a.test resolve backup;", "no servers in upstream \"a\""),
+    ] {
+        assert_eq!(faults(&format!("upstream a {{ {inside} }}")), fault, "{inside}");
+    }
+}
+
+#[test]
+fn what_is_found_joins_the_block_under_the_balancer_s_rules() {
+    let found = |addresses: &[&str]| -> Vec<FoundServer> {
+        let server = |text: &&str| {
+            let (text, is_secondary) = text.strip_prefix('-').map_or((*text, false), |text| (text, true));
+            let mut words = text.split(' ');
+            let address = Address::Inet(words.next().unwrap().parse().unwrap());
+            let mut params = switch::ServerParams::default();
+            words.for_each(|word| params.read(word).unwrap());
+            FoundServer { address, params, is_secondary }
+        };
+        addresses.iter().map(server).collect()
+    };
+    let peers = |inside: &str, addresses: &[&str]| -> Result<Vec<String>, String> {
+        let group = groups(&format!("resolver 127.0.0.1; upstream a {{ {inside} }}")).remove(0);
+        let found = found(addresses);
+        let peers = group.peers_with(|_| &found)?;
+        let shown = |peer: &PeerSpec| {
+            let mark = if peer.backup { " backup" } else { "" };
+            format!("{} w{} f{}{mark}", peer.name, peer.weight, peer.max_fails)
+        };
+        Ok(peers.iter().map(shown).collect())
+    };
+    let all = ["10.0.0.1:0 weight=2", "10.0.0.2:8080", "-10.0.0.3:0 weight=7", "10.0.0.9:81"];
+    assert_eq!(
+        peers("server 10.0.0.9:81; server a.test:81 resolve max_fails=4;", &all).unwrap(),
+        ["10.0.0.9:81 w1 f1", "10.0.0.1:81 w2 f4", "10.0.0.2:8080 w1 f4", "10.0.0.3:81 w7 f4 backup"]
+    );
+    assert_eq!(
+        peers("server 10.0.0.9:81; server a.test:81 resolve weight=5 backup;", &all).unwrap(),
+        ["10.0.0.9:81 w1 f1", "10.0.0.1:81 w5 f1 backup", "10.0.0.2:8080 w5 f1 backup"]
+    );
+    assert_eq!(peers("hash $uri; server a.test resolve;", &all).unwrap().len(), 3, "it has no backups");
+    let fault = peers("hash $uri; servers file=a;", &["10.0.0.1:0 backup"]).unwrap_err();
+    assert!(fault.contains("has no \"backup\""), "{fault}");
+    let fault = peers("hash $uri consistent; servers file=a;", &["10.0.0.1:0 weight=1000000"]).unwrap_err();
+    assert!(fault.contains("160000000 points"), "{fault}");
+}
+
+#[test]
 fn servers_have_parameters_and_nginx_s_defaults() {
     let groups = groups(
         "upstream a { server 127.0.0.1; server localhost:81 weight=2 max_conns=3 max_fails=4 fail_timeout=1m;
@@ -126,7 +213,7 @@ fn every_parameter_with_a_fault_is_named() {
             "server { listen 80 quic proxy_protocol backlog=x sideways; }",
             &["quic", "backlog=x", "sideways"][..],
         ),
-        ("upstream a { server 1.1.1.1 weight=0 backup resolve; server 1.1.1.2; }", &["weight=0", "resolve"]),
+        ("upstream a { server 1.1.1.1 weight=0 backup route=a; server 1.1.1.2; }", &["weight=0", "route"]),
     ] {
         let faults = crate::testing::faults_of(&format!("http {{ {text} }}"));
         assert_eq!(faults.len(), parameters.len(), "{faults:?}");
@@ -151,7 +238,7 @@ fn faults_have_nginx_s_words() {
         ("upstream a { server 1.1.1.1 weight=0; }", "invalid parameter \"weight=0\"".to_owned()),
         ("upstream a { server 1.1.1.1 wieght=1; }", "invalid parameter \"wieght=1\"".to_owned()),
         ("upstream a { server 1.1.1.1 fail_timeout=5ms; }", "invalid parameter \"fail_timeout=5ms\"".to_owned()),
-        ("upstream a { server 1.1.1.1 resolve; }", unsupported("resolve")),
+        ("upstream a { server 1.1.1.1 route=a; }", unsupported("route")),
         ("upstream a { server 1.1.1.1 slow_start=x; }", "invalid parameter \"slow_start=x\"".to_owned()),
         ("upstream a { ip_hash; server 1.1.1.1 slow_start=5s; }",
          "balancing method does not support parameter \"slow_start\"".to_owned()),
