@@ -48,10 +48,10 @@ fn make(
         }
     }
     let mut changes = vec![of_group(name, None, Some(made.to_string()))];
-    changes.extend(entries.into_iter().filter_map(|(name, entry)| {
+    // What was said of a server already, and is said again, is this group's from now on: what is taken back of the older leaves it.
+    changes.extend(entries.into_iter().map(|(name, entry)| {
         let before = subjects.get(SERVER_SUBJECT, &name).map(|value| value.value.clone());
-        let after = entry.map(|entry| entry.to_string());
-        (before != after).then(|| of_server(name, before, after, None))
+        of_server(name, before, entry.map(|entry| entry.to_string()), None)
     }));
     check_groups(table, rules, &changes, true)?;
     Ok(changes)

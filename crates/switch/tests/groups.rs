@@ -243,6 +243,31 @@ fn a_group_that_was_not_confirmed_goes_unless_something_leads_there() {
 }
 
 #[test]
+fn a_group_keeps_what_it_was_made_with_whatever_is_taken_back_of_an_older_one() {
+    let mut groups = Groups::new();
+    groups.1.groups = [block("Blue"), block("ring"), block("teal")].into();
+    let within = Meta { confirm_within_ms: Some(1), ..Meta::default() };
+    let add = server("teal", "10.0.0.1", ServerVerb::Add(ServerParams::default()));
+    let added = groups.order(add, within.clone()).unwrap();
+    groups.1.groups = [block("Blue"), block("ring")].into();
+    // In the words in which it was said before.
+    groups.done(make("teal", None, &["10.0.0.1"]));
+    groups.revert(added.revision).unwrap();
+    assert_eq!(groups.made(), "teal(): 10.0.0.1:80");
+    groups.done(remove("teal"));
+
+    // A block takes a group over: that it was made is forgotten, its servers are not.
+    let made = groups.order(make("teal", None, &["10.0.0.2"]), within).unwrap();
+    groups.1.groups = [block("Blue"), BaseGroup { adopts: true, ..block("teal") }].into();
+    groups.done(remove("teal"));
+    let said = |groups: &mut Groups| overlay_of(groups.0.load().unwrap().table.subjects(), "teal").len();
+    assert_eq!(said(&mut groups), 1);
+    // But they were not confirmed.
+    groups.revert(made.revision).unwrap();
+    assert_eq!(said(&mut groups), 0);
+}
+
+#[test]
 fn a_configuration_that_has_the_name_of_a_made_group_must_say_so() {
     let mut groups = Groups::new();
     groups.done(make("teal", Some("Blue"), &["10.0.0.1"]));
