@@ -248,6 +248,18 @@ pub struct UpstreamRecord {
     pub range: Option<std::ops::Range<u64>>,
 }
 
+/// Whether a script is told that its client has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AbortNotice {
+    /// No: the request ends.
+    #[default]
+    Unwanted,
+    /// It is to be told, by a wake that has failed with 499.
+    Wanted,
+    /// It was told, and goes on.
+    Given,
+}
+
 /// The script of a request.
 #[derive(Debug, Default)]
 pub struct ScriptState {
@@ -266,6 +278,8 @@ pub struct ScriptState {
     /// The result of the script's order to a switch ([`crate::phase::Effect::Switch`]): the new revision, or why it
     /// was refused.
     pub switched: Option<Result<u64, String>>,
+    /// Whether a script is told that the client has left (`ngx.on_abort`).
+    pub abort: AbortNotice,
     /// The body, if a script reads it as it comes.
     pub tap: Option<Rc<BodyTap>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
@@ -360,6 +374,7 @@ impl Exchange {
         self.request.body = Body::Unread;
         self.script.handle = None;
         self.script.tap = None;
+        self.script.abort = AbortNotice::Unwanted;
         self.script.balancing = None;
         self.limits.reset();
         self.switches.reset();

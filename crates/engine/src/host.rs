@@ -8,10 +8,12 @@ use crate::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
 use crate::output::wire::HeadRefused;
 use crate::phase::verdict::{Effect, SwitchOrder};
 use crate::routing::Routing;
+use crate::subrequest::wanted::Subrequest;
 use std::any::Any;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 /// The levels of the error log, most severe first, as nginx numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,6 +210,16 @@ pub trait Host {
         let _ = (config, request);
         None
     }
+    /// Begins requests inside a request whose script has other threads that go on meanwhile. They share no variables. `None`:
+    /// they are too deep inside each other, which is logged.
+    fn begin_subrequests(
+        &mut self,
+        exchange: &mut Exchange,
+        wanted: Vec<Subrequest>,
+    ) -> Option<Box<dyn RunningRequests>> {
+        let _ = (exchange, wanted);
+        None
+    }
     /// Makes what a script reads the body of its request from.
     fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {
         drop(tap);
@@ -226,6 +238,14 @@ pub trait Host {
     fn spawn(&mut self, waiting: Waiting) {
         drop(waiting);
     }
+}
+
+/// Requests inside a request, while they are served. Dropping them ends them.
+pub trait RunningRequests {
+    /// Serves them on. Ready when all have ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Puts their answers into the request's `subrequests.ended`, in the order in which they were wanted.
+    fn finish(self: Box<Self>, exchange: &mut Exchange);
 }
 
 /// Takes what became of an order. Dropping it unanswered is good for a worker that ends.

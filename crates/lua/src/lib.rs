@@ -10,6 +10,7 @@ mod codec;
 mod machine;
 mod phase;
 mod re;
+mod semaphore;
 mod shdict;
 mod socket;
 mod vm;

@@ -138,6 +138,9 @@ pub enum FilePart {
 pub enum Effect {
     /// Read the whole request body into memory or a temporary file.
     ReadBody,
+    /// Read the body, or wait for this, whichever is over first: what was read of the body is kept for the next time. The wake
+    /// is `Done` in both cases.
+    ReadBodyOr(Waiting),
     /// Read the request body and throw it away.
     DiscardBody,
     /// Wait so many milliseconds.

@@ -55,10 +55,6 @@ pub(super) static AREA: Area = Area {
             doc: "Waits the given number of seconds, while other requests are served.",
         },
         everywhere(
-            "ngx.on_abort",
-            "Returns nil and an error: scripts are not notified when a client leaves.",
-        ),
-        everywhere(
             "ngx.worker.id",
             "Returns the worker's number, from 0; nil in `init_by_lua`. A worker is a thread here.",
         ),
@@ -85,7 +81,7 @@ pub(super) static AREA: Area = Area {
 
 #[repr(C)]
 struct Functions {
-    exit: unsafe extern "C" fn(*mut Bridge, c_int),
+    exit: unsafe extern "C" fn(*mut Bridge, c_int) -> c_int,
     redirect: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int) -> c_int,
     exec: unsafe extern "C" fn(*mut Bridge, *const u8, usize, *const u8, usize) -> c_int,
     sleep: unsafe extern "C" fn(*mut Bridge, f64),
@@ -100,7 +96,11 @@ struct Functions {
 static FUNCTIONS: Functions =
     Functions { exit, redirect, exec, sleep, set_arg, chunk, set_chunk, is_last, set_last, is_exiting };
 
-unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) {
+/// Returned where a thread of the script waits for requests inside this one, which must come to their end.
+const PENDING: c_int = -2;
+
+/// Returns 0 if a thread waits for requests inside this one, unless the request is cut off with them.
+unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) -> c_int {
     const SPECIAL_RESPONSE: c_int = 300;
     // SAFETY: the machine's bridge, during a call from its Lua that runs no other Lua; so for all functions here.
     let Some(mut request) = (unsafe { frame::request(bridge) }) else {
@@ -108,8 +108,11 @@ unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) {
         if let Some(want) = unsafe { frame::want(bridge) } {
             *want = Some(Want::Exit(code));
         }
-        return;
+        return 1;
     };
+    if request.state.progress.has_requests() && !matches!(code, -1 | 408 | 444 | 499) {
+        return 0;
+    }
     let mut code = code;
     let status = c_int::from(request.exchange.response.status);
     let cuts_short = matches!(code, 408 | 444 | 499);
@@ -123,12 +126,16 @@ unsafe extern "C" fn exit(bridge: *mut Bridge, code: c_int) {
         code = 200;
     }
     *request.want = Some(Want::Exit(code));
+    1
 }
 
-/// Returns 0 if the head is written.
+/// Returns 0 if the head is written, [`PENDING`] if that is so.
 unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, status: c_int) -> c_int {
     // SAFETY: see `exit`; the string lives during the call.
     let (Some(request), uri) = (unsafe { (frame::request(bridge), arg(uri, len)) }) else { return 0 };
+    if request.state.progress.has_requests() {
+        return PENDING;
+    }
     if request.exchange.output.head_written() {
         return 0;
     }
@@ -141,7 +148,7 @@ unsafe extern "C" fn redirect(bridge: *mut Bridge, uri: *const u8, len: usize, s
     1
 }
 
-/// Returns 0 if the head is written, -1 for a URI that leads out of the root.
+/// Returns 0 if the head is written, -1 for a URI that leads out of the root, [`PENDING`] if that is so.
 unsafe extern "C" fn exec(
     bridge: *mut Bridge,
     uri: *const u8,
@@ -170,6 +177,9 @@ unsafe extern "C" fn exec(
         log_line::error(request.exchange, &mut env, Level::Error, &line);
         return -1;
     };
+    if request.state.progress.has_requests() {
+        return PENDING;
+    }
     if request.exchange.output.head_written() {
         return 0;
     }

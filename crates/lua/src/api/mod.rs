@@ -21,10 +21,12 @@ mod regex;
 mod request;
 mod response;
 mod resty;
+mod semaphore;
 mod shared;
 mod socket;
 mod subrequest;
 mod switch;
+mod thread;
 mod time;
 mod timer;
 mod variable;
@@ -32,7 +34,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 21] = [
+pub static AREAS: [&Area; 23] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -47,10 +49,12 @@ pub static AREAS: [&Area; 21] = [
     &body::AREA,
     &output::AREA,
     &control::AREA,
+    &thread::AREA,
     &subrequest::AREA,
     &socket::AREA,
     &socket::udp::AREA,
     &timer::AREA,
+    &semaphore::AREA,
     &balancer::AREA,
     &absent::AREA,
     &resty::AREA,

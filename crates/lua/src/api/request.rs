@@ -61,7 +61,7 @@ struct Functions {
     set_header: unsafe extern "C" fn(*mut Bridge, *const u8, usize, *const u8, usize, c_int) -> c_int,
     raw_header: unsafe extern "C" fn(*mut Bridge, c_int),
     set_args: unsafe extern "C" fn(*mut Bridge, *const u8, usize),
-    set_uri: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int),
+    set_uri: unsafe extern "C" fn(*mut Bridge, *const u8, usize, c_int) -> c_int,
     version: unsafe extern "C" fn(*mut Bridge) -> f64,
     start_time: unsafe extern "C" fn(*mut Bridge) -> f64,
     is_internal: unsafe extern "C" fn(*mut Bridge) -> c_int,
@@ -196,9 +196,13 @@ unsafe extern "C" fn set_args(bridge: *mut Bridge, args: *const u8, len: usize) 
     }
 }
 
-unsafe extern "C" fn set_uri(bridge: *mut Bridge, uri: *const u8, len: usize, jump: c_int) {
+/// Returns 0 for a jump while a thread waits for requests inside this one.
+unsafe extern "C" fn set_uri(bridge: *mut Bridge, uri: *const u8, len: usize, jump: c_int) -> c_int {
     // SAFETY: see `method`; the string lives during the call.
-    let (Some(request), uri) = (unsafe { (frame::request(bridge), arg(uri, len)) }) else { return };
+    let (Some(request), uri) = (unsafe { (frame::request(bridge), arg(uri, len)) }) else { return 1 };
+    if jump != 0 && request.state.progress.has_requests() {
+        return 0;
+    }
     let exchange = request.exchange;
     exchange.request.uri.clear();
     exchange.request.uri.extend_from_slice(uri);
@@ -213,6 +217,7 @@ unsafe extern "C" fn set_uri(bridge: *mut Bridge, uri: *const u8, len: usize, ju
     } else {
         exchange.route.rewritten = true;
     }
+    1
 }
 
 unsafe extern "C" fn version(bridge: *mut Bridge) -> f64 {

@@ -18,7 +18,6 @@ local function absent(name)
 end
 
 for _, path in ipairs {
-    "thread.spawn", "thread.wait", "thread.kill",
     "run_worker_thread",
 } do
     local group, name = path:match("^(%w+)%.([%w_]+)$")

@@ -10,7 +10,7 @@ local allowed, argument_error, text_argument = support.allowed, support.argument
 
 ffi.cdef [[
 typedef struct {
-    void (*exit)(pm_bridge *, int);
+    int (*exit)(pm_bridge *, int);
     int (*redirect)(pm_bridge *, const char *, size_t, int);
     int (*exec)(pm_bridge *, const char *, size_t, const char *, size_t);
     void (*sleep)(pm_bridge *, double);
@@ -35,7 +35,9 @@ function ngx.exit(code)
         error("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE", 2)
     end
     check(EXIT)
-    c_exit(bridge, code)
+    if c_exit(bridge, code) == 0 then
+        error("attempt to abort with pending subrequests", 2)
+    end
     -- There the script goes on.
     if bridge.phase == HEADER_FILTER or bridge.phase == BALANCER then
         return
@@ -79,7 +81,10 @@ function ngx.redirect(...)
     if bad then
         error(format('unsafe byte "0x%02x" in redirect uri "%s"', bad, support.for_log(uri)), 2)
     end
-    if c_redirect(bridge, uri, #uri, status) == 0 then
+    local done = c_redirect(bridge, uri, #uri, status)
+    if done == -2 then
+        error("attempt to abort with pending subrequests", 2)
+    elseif done == 0 then
         error("attempt to call ngx.redirect after sending out the headers", 2)
     end
     return wait()
@@ -108,6 +113,8 @@ function ngx.exec(...)
     local done = c_exec(bridge, uri, #uri, args, #args)
     if done == -1 then
         error("unsafe uri", 2)
+    elseif done == -2 then
+        error("attempt to abort with pending subrequests", 2)
     elseif done == 0 then
         error("attempt to call ngx.exec after sending out response headers", 2)
     end
@@ -133,11 +140,6 @@ function ngx.sleep(...)
         log(DEBUG, "lua clean up the timer for pending ngx.sleep")
     end
     wait()
-end
-
-function ngx.on_abort(callback)
-    check_request()
-    return nil, "lua_check_client_abort is off"
 end
 
 -- ngx.ctx: one table for each request.

@@ -3,14 +3,38 @@
 local support, tidy, has_room = ...
 local coroutine, error, tonumber, type, rawequal = coroutine, error, tonumber, type, rawequal
 local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
+local running = coroutine.running
 
+local bridge, band = support.bridge, bit.band
+-- init, header_filter, body_filter
+local NO_WAIT = 0x10060
 local TOKEN = support.token
+support.native_create, support.native_status = create, status
+-- Coroutines in which a call waits, or that have resumed such a one, and what they are said to do.
+local waiting = setmetatable({}, { __mode = "k" })
 
-local function pass(co, ok, ...)
+local pass
+
+local function go_on(me, co, ...)
+    waiting[me], waiting[co] = nil, nil
+    return pass(co, resume(co, ...))
+end
+
+function pass(co, ok, ...)
     if ok and (...) == TOKEN then
-        return pass(co, resume(co, yield(TOKEN)))
+        local me = running()
+        waiting[me], waiting[co] = "normal", waiting[co] or "running"
+        return go_on(me, co, yield(TOKEN))
     end
     return ok, ...
+end
+
+local function status_of(co)
+    local state = support.thread_status(co)
+    if state and state ~= "running" then
+        return state
+    end
+    return waiting[co] or state or status(co)
 end
 
 local argument_error = support.argument_error
@@ -24,13 +48,20 @@ end
 
 -- Why a coroutine cannot be resumed, or nil. One that another resumes takes C stack; see machine/c_stack.rs.
 local function obstacle(co)
-    local state = status(co)
+    local state = status_of(co)
     if state ~= "suspended" then
         return "cannot resume " .. state .. " coroutine"
     end
 end
 
 local OVERFLOW = "C stack overflow"
+
+function coroutine.status(co)
+    if type(co) ~= "thread" then
+        argument_error(1, "coroutine expected")
+    end
+    return status_of(co)
+end
 
 function coroutine.resume(co, ...)
     if type(co) ~= "thread" then
@@ -62,7 +93,8 @@ local function unwrap(co, ok, ...)
     if value ~= nil then
         trail[#trail + 1] = co
     end
-    error(value, 0)
+    -- Where nothing waits, ngx_lua leaves it to Lua's own function, which says where it was called.
+    error(value, band(bridge.phase, NO_WAIT) ~= 0 and 2 or 0)
 end
 
 function coroutine.wrap(f)

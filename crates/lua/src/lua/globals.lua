@@ -60,8 +60,9 @@ setmetatable(shared, { __index = private and index or nil })
 setfenv(0, setmetatable({}, { __index = shared, __newindex = newindex }))
 
 -- Forgets what a request kept in Lua.
-local ctxs = support.ctxs
+local ctxs, threads = support.ctxs, support.threads
 function support.forget(request)
     own[request] = nil
     ctxs[request] = nil
+    threads[request] = nil
 end

@@ -21,6 +21,8 @@ function ngx.flush(...)
     if done == 2 then
         wait_for()
         return has_sent()
+    elseif done then
+        return done
     end
-    return done, err
+    return nil, err
 end

@@ -14,7 +14,7 @@ typedef struct {
     int (*set_header)(pm_bridge *, const char *, size_t, const char *, size_t, int);
     void (*raw_header)(pm_bridge *, int);
     void (*set_args)(pm_bridge *, const char *, size_t);
-    void (*set_uri)(pm_bridge *, const char *, size_t, int);
+    int (*set_uri)(pm_bridge *, const char *, size_t, int);
     double (*version)(pm_bridge *);
     double (*start_time)(pm_bridge *);
     int (*is_internal)(pm_bridge *);
@@ -182,7 +182,9 @@ function req.set_uri(...)
     if jump then
         support.check(REWRITE)
     end
-    c_set_uri(bridge, uri, #uri, jump and 1 or 0)
+    if c_set_uri(bridge, uri, #uri, jump and 1 or 0) == 0 then
+        error("attempt to abort with pending subrequests", 2)
+    end
     if jump then
         return wait()
     end

@@ -3,8 +3,8 @@
 local support, _, natives = ...
 local ngx, package, coroutine = ngx, package, coroutine
 local preload, setmetatable, error, type, tonumber, tostring = package.preload, setmetatable, error, type, tonumber, tostring
-local pairs, select, assert, loadstring, sub = pairs, select, assert, loadstring, string.sub
-local bridge, get_phase, sleep, now, match = support.bridge, ngx.get_phase, ngx.sleep, ngx.now, ngx.re.match
+local select, assert, loadstring, sub = select, assert, loadstring, string.sub
+local bridge, get_phase, match = support.bridge, ngx.get_phase, ngx.re.match
 local raw_log, filter_level, parent_pid, jit_source =
     natives.raw_log, natives.filter_level, natives.parent_pid, natives.jit_source
 local VERSION = "0.1.25"
@@ -131,83 +131,6 @@ preload["ngx.process"] = function()
         end,
         signal_graceful_exit = unsupported "ngx.process.signal_graceful_exit",
     }
-end
-
--- ngx.semaphore: a request that waits looks again after some milliseconds.
-preload["ngx.semaphore"] = function()
-    local methods = { version = VERSION }
-    local metatable = { __index = methods }
-    local FIRST, LONGEST = 0.001, 0.008
-
-    local function check(self)
-        if type(self) ~= "table" or type(self.resources) ~= "number" then
-            error("not a semaphore instance", 3)
-        end
-    end
-
-    function methods.new(n)
-        n = tonumber(n) or 0
-        if n < 0 then
-            error("no negative number", 2)
-        end
-        -- Those who wait, with the time at which they stop.
-        return setmetatable({ resources = n, waiting = {} }, metatable)
-    end
-
-    function methods:post(n)
-        check(self)
-        n = n and tonumber(n) or 1
-        if n < 1 then
-            error("positive number required", 2)
-        end
-        self.resources = self.resources + n
-        return true
-    end
-
-    function methods:count()
-        check(self)
-        local count, time = self.resources, now()
-        for _, ends in pairs(self.waiting) do
-            count = ends > time and count - 1 or count
-        end
-        return count
-    end
-
-    local function take(self)
-        if self.resources > 0 then
-            self.resources = self.resources - 1
-            return true
-        end
-    end
-
-    function methods:wait(seconds)
-        check(self)
-        local left = tonumber(seconds)
-        if left < 0 then
-            error("no negative number", 2)
-        elseif take(self) then
-            return true
-        end
-        if left == 0 then
-            return nil, "timeout"
-        end
-        local ticket, pause = {}, FIRST
-        while left > 0 do
-            -- One that ended while it waited is not counted for long.
-            self.waiting[ticket] = now() + 2 * LONGEST
-            pause = pause < left and pause or left
-            sleep(pause)
-            left = left - pause
-            pause = pause * 2 < LONGEST and pause * 2 or LONGEST
-            self.waiting[ticket] = nil
-            if take(self) then
-                return true
-            end
-        end
-        return false, "timeout"
-    end
-
-    return methods
 end
 
 -- What belongs to TLS and processes.

@@ -1,9 +1,10 @@
 //! Handlers that may wait: each runs in a coroutine of its own, if possible one that ran before.
 
 use std::ffi::c_int;
+use std::mem::MaybeUninit;
 
 use mlua_sys as ffi;
-use mlua_sys::lua_State;
+use mlua_sys::{lua_Debug, lua_State};
 
 use super::stack;
 use super::{Chunk, Machine, Phase, ScriptError, traceback};
@@ -19,6 +20,40 @@ pub(crate) struct Coroutine {
     anchor: c_int,
     /// Whether it ended without an error, so that it can run another script.
     clean: bool,
+    /// It is a light thread: the coroutines whose frames come behind its own in a traceback.
+    outer: Option<Vec<*mut lua_State>>,
+}
+
+impl Coroutine {
+    /// Takes the coroutine at `index` of a stack as a light thread. Raises an error when memory runs out.
+    ///
+    /// # Safety
+    /// `state` must be a live stack with a coroutine at `index` and a free slot, and nothing that needs dropping may be
+    /// alive above.
+    pub(crate) unsafe fn light_thread(state: *mut lua_State, index: c_int) -> Coroutine {
+        // SAFETY: the caller vouches for the stack.
+        unsafe {
+            ffi::lua_pushvalue(state, index);
+            let anchor = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+            let thread = ffi::lua_tothread(state, index);
+            Coroutine { state: thread, anchor, clean: false, outer: Some(Vec::new()) }
+        }
+    }
+
+    /// Sets the coroutines whose frames come behind its own in a traceback, if it is a light thread.
+    pub(crate) fn set_outer(&mut self, others: impl Iterator<Item = *mut lua_State>) {
+        if let Some(outer) = &mut self.outer {
+            outer.clear();
+            outer.extend(others);
+        }
+    }
+
+    /// Returns true if it has frames: it runs or waits.
+    pub(crate) fn has_frames(state: *mut lua_State) -> bool {
+        let mut frame = MaybeUninit::<lua_Debug>::zeroed();
+        // SAFETY: who calls keeps the coroutine alive; lua_getstack fills in the struct.
+        unsafe { ffi::lua_getstack(state, 0, frame.as_mut_ptr()) != 0 }
+    }
 }
 
 /// Why a resumed coroutine came back.
@@ -28,7 +63,8 @@ pub(crate) enum Resumed {
     Done,
     /// It waits for the host.
     Waiting,
-    /// It failed; the text begins with `lua entry thread aborted: `.
+    /// It failed; the text begins with `lua entry thread aborted: `, or `lua user thread` for a light thread. The value of
+    /// the error is at the top of its stack.
     Failed(ScriptError),
 }
 
@@ -41,7 +77,7 @@ impl Machine {
             None => unsafe {
                 let state = ffi::lua_newthread(self.state);
                 let anchor = ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX);
-                Coroutine { state, anchor, clean: false }
+                Coroutine { state, anchor, clean: false, outer: None }
             },
         };
         // SAFETY: the stack is empty and has room for one value.
@@ -49,17 +85,16 @@ impl Machine {
         coroutine
     }
 
-    /// Resumes a coroutine until it ends, waits or fails. The call that waited returns the values that `push` puts on
-    /// the stack; `push` returns their number.
+    /// Resumes a coroutine until it ends, waits or fails. Its function, or the call that waited, gets the `given` values at
+    /// the top of its stack.
     pub(crate) fn resume_with(
         &self,
         coroutine: &mut Coroutine,
         phase: Phase,
         request: u32,
-        push: impl FnOnce(*mut lua_State) -> c_int,
+        given: c_int,
     ) -> Resumed {
         let state = coroutine.state;
-        let given = push(state);
         let before = self.enter(phase, request);
         // SAFETY: the coroutine is new or waits, and its arguments are on its stack.
         let status = unsafe { ffi::lua_resume_(state, given) };
@@ -78,14 +113,23 @@ impl Machine {
                 // of the coroutines that it has left, as nothing is collected here.
                 let (message, trace) = unsafe {
                     let inner = traceback::take_trail(state, self.anchors().trail.function);
-                    (stack::pop_error(state), traceback::of_entry(&inner, state))
+                    let mut all = inner;
+                    all.push(state);
+                    all.extend(coroutine.outer.iter().flatten());
+                    let entry = match &coroutine.outer {
+                        None => Some(state),
+                        Some(outer) => outer.last().copied(),
+                    };
+                    (stack::error_text(state), traceback::of_coroutines(&all, entry))
                 };
+                let whose: &[u8] =
+                    if coroutine.outer.is_some() { b"lua user thread " } else { b"lua entry thread " };
                 let kind: &[u8] = match status {
                     ffi::LUA_ERRRUN => b"runtime error: ",
                     ffi::LUA_ERRMEM => b"memory allocation error: ",
                     _ => b"error handler error: ",
                 };
-                let text = [b"lua entry thread aborted: ", kind, &message, b"\n", &trace].concat();
+                let text = [whose, b"aborted: ", kind, &message, b"\n", &trace].concat();
                 Resumed::Failed(ScriptError { text })
             }
         };
@@ -94,8 +138,38 @@ impl Machine {
     }
 
     /// Resumes a coroutine; the call that waited returns nothing.
+    #[cfg(test)]
     pub(crate) fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
-        self.resume_with(coroutine, phase, request, |_| 0)
+        self.resume_with(coroutine, phase, request, 0)
+    }
+
+    /// Tells Lua that a light thread, or the coroutine around all, has come to its end: with its results on its stack, or
+    /// the value of its error. Returns the number of the thread that waits for it, if one does.
+    pub(crate) fn thread_ended(
+        &self,
+        coroutine: &Coroutine,
+        succeeded: bool,
+        phase: Phase,
+        request: u32,
+    ) -> Option<u32> {
+        let thread = coroutine.state;
+        let push = |main| {
+            // SAFETY: both stacks are of this machine; the coroutine does not run, and what moves is at its top.
+            unsafe {
+                // As in ngx_lua, the arguments of what has failed come before its error.
+                let count = ffi::lua_gettop(thread);
+                let count = if ffi::lua_checkstack(main, count + 3) != 0 { count } else { 0 };
+                ffi::lua_rawgeti_(main, ffi::LUA_REGISTRYINDEX, coroutine.anchor);
+                ffi::lua_pushboolean(main, c_int::from(succeeded));
+                ffi::lua_xmove(thread, main, count);
+                count + 2
+            }
+        };
+        let ended = self.call_with(self.anchors().thread_ended, phase, request, push, |waiting| {
+            u32::try_from(waiting.integer()).ok()
+        });
+        // The function raises errors only for want of memory: the results are lost then, and no one waits for them.
+        ended.ok().flatten()
     }
 
     /// Takes a coroutine back in any state: one that waits is never resumed.

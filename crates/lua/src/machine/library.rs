@@ -22,14 +22,21 @@ pub(crate) struct Anchors {
     pub(crate) run_timer: Chunk,
     /// Forgets a timer that cannot run, and returns where its function is defined: `(timer)`.
     pub(crate) drop_timer: Chunk,
+    /// Notes that a light thread has ended: `(coroutine, succeeded, …)`; returns the number of the thread that waits for it.
+    pub(crate) thread_ended: Chunk,
     /// No function but a table: the coroutines that an error has left; see `lua/coroutine.lua`.
     pub(crate) trail: Chunk,
 }
 
 impl Anchors {
     /// Before the machine is open.
-    pub(crate) const NONE: Anchors =
-        Anchors { forget: Chunk::NONE, run_timer: Chunk::NONE, drop_timer: Chunk::NONE, trail: Chunk::NONE };
+    pub(crate) const NONE: Anchors = Anchors {
+        forget: Chunk::NONE,
+        run_timer: Chunk::NONE,
+        drop_timer: Chunk::NONE,
+        thread_ended: Chunk::NONE,
+        trail: Chunk::NONE,
+    };
 }
 
 /// Loads Lua's libraries and the API into a new machine.
@@ -119,6 +126,7 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
             forget: keep(c"forget"),
             run_timer: keep(c"run_timer"),
             drop_timer: keep(c"drop_timer"),
+            thread_ended: keep(c"thread_ended"),
             trail: keep(c"trail"),
         };
         0

@@ -37,11 +37,29 @@ pub(crate) unsafe fn push(state: *mut lua_State, bytes: &[u8]) {
 pub(crate) unsafe fn pop_error(state: *mut lua_State) -> Vec<u8> {
     // SAFETY: the caller vouches for the stack; the text is copied before it is popped.
     unsafe {
+        let text = error_text(state);
+        ffi::lua_pop(state, 1);
+        text
+    }
+}
+
+/// Returns the error value at the top as [`pop_error`] does, and leaves it there.
+///
+/// # Safety
+/// As for [`pop_error`].
+pub(crate) unsafe fn error_text(state: *mut lua_State) -> Vec<u8> {
+    // SAFETY: the caller vouches for the stack; a number is made a string of a copy.
+    unsafe {
         let text = match ffi::lua_type(state, -1) {
-            ffi::LUA_TSTRING | ffi::LUA_TNUMBER => bytes(state, -1).map(<[u8]>::to_vec),
+            ffi::LUA_TSTRING => bytes(state, -1).map(<[u8]>::to_vec),
+            ffi::LUA_TNUMBER => {
+                ffi::lua_pushvalue(state, -1);
+                let text = bytes(state, -1).map(<[u8]>::to_vec);
+                ffi::lua_pop(state, 1);
+                text
+            }
             _ => None,
         };
-        ffi::lua_pop(state, 1);
         text.unwrap_or_else(|| b"unknown reason".to_vec())
     }
 }

@@ -164,11 +164,9 @@ fn a_wait_passes_through_coroutines_of_the_script() {
     let chunk = vm.load_inline(code, NAME).unwrap();
     let mut coroutine = vm.start(chunk);
     assert_eq!(vm.resume(&mut coroutine, Phase::Content, 1), Resumed::Waiting);
-    let step = vm.resume_with(&mut coroutine, Phase::Content, 1, |state| {
-        // SAFETY: a coroutine that waits has room for a value.
-        unsafe { ffi::lua_pushinteger(state, 100) };
-        1
-    });
+    // SAFETY: a coroutine that waits has room for a value.
+    unsafe { ffi::lua_pushinteger(coroutine.state, 100) };
+    let step = vm.resume_with(&mut coroutine, Phase::Content, 1, 1);
     assert_eq!(step, Resumed::Done);
     vm.finish(coroutine);
     let logged = world.logged.borrow();

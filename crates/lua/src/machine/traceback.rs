@@ -10,6 +10,8 @@ use super::stack;
 
 /// The largest number of frames shown.
 const DEPTH: usize = 22;
+/// The largest number of coroutines shown (NGX_HTTP_LUA_BT_MAX_COROS).
+const MOST_COROUTINES: usize = 5;
 
 /// Takes the coroutines that the error value at the top has left by `coroutine.wrap`, from the innermost.
 ///
@@ -39,17 +41,18 @@ pub(super) unsafe fn take_trail(state: *mut lua_State, trail: i32) -> Vec<*mut l
     found
 }
 
-/// Returns the traceback of an entry coroutine that failed, and of those inside of it that its error has left:
-/// `stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\t…: in main chunk`.
+/// Returns the traceback of coroutines, the one that failed first:
+/// `stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\t…: in main chunk`. `entry` is the one that a script began
+/// in.
 ///
 /// # Safety
 /// All must be coroutines whose frames are intact.
-pub(super) unsafe fn of_entry(inner: &[*mut lua_State], state: *mut lua_State) -> Vec<u8> {
+pub(super) unsafe fn of_coroutines(all: &[*mut lua_State], entry: Option<*mut lua_State>) -> Vec<u8> {
     let mut text = b"stack traceback:".to_vec();
-    for (number, state) in inner.iter().chain([&state]).enumerate() {
+    for (number, state) in all.iter().take(MOST_COROUTINES).enumerate() {
         text.extend_from_slice(format!("\ncoroutine {number}:").as_bytes());
         // SAFETY: the caller vouches for the frames.
-        unsafe { write_frames(*state, number == inner.len(), &mut text) };
+        unsafe { write_frames(*state, entry == Some(*state), &mut text) };
     }
     let mut tidied = Vec::with_capacity(text.len());
     tidy(&text, &mut tidied);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use engine::network::{Side, Waiting};
 
 use super::fault::Fault;
-use super::script_socket::{Reading, ScriptSocket, State, Tried};
+use super::script_socket::{ScriptSocket, State, Tried};
 
 impl ScriptSocket {
     /// Reads one datagram, of at most `size` bytes. Nothing else reads.
@@ -20,11 +20,8 @@ impl ScriptSocket {
         if let Poll::Ready(()) = self.poll_datagram(&mut Context::from_waker(Waker::noop()), size) {
             return Tried::Done(self.received());
         }
-        let (socket, busy) = (Rc::clone(self), Reading::new(self));
-        Tried::Wait(Waiting::new(poll_fn(move |cx| {
-            let _ = &busy;
-            socket.poll_datagram(cx, size)
-        })))
+        let (socket, mut reading) = (Rc::clone(self), self.begin_read());
+        Tried::Wait(Waiting::new(poll_fn(move |cx| reading.polled(socket.poll_datagram(cx, size)))))
     }
 
     fn poll_datagram(&self, cx: &mut Context<'_>, size: usize) -> Poll<()> {

@@ -16,6 +16,7 @@ struct Shaking {
     /// Makes the connection anew: the one out of the pool is over another TLS.
     dialing: Option<Dialing>,
     has_timer: bool,
+    is_over: bool,
 }
 
 impl ScriptSocket {
@@ -50,7 +51,13 @@ impl ScriptSocket {
             Err(fault) => return self.shaking_failed(fault),
         };
         self.set_connecting(true);
-        Tried::Wait(Waiting::new(Shaking { socket: Rc::clone(self), wanted, dialing, has_timer: false }))
+        Tried::Wait(Waiting::new(Shaking {
+            socket: Rc::clone(self),
+            wanted,
+            dialing,
+            has_timer: false,
+            is_over: false,
+        }))
     }
 
     fn shaking_failed(&self, fault: HandshakeFault) -> Tried {
@@ -105,7 +112,9 @@ impl Future for Shaking {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Err(fault) = ready!(self.poll_shaking(cx)) {
+        let shaken = ready!(self.poll_shaking(cx));
+        self.is_over = true;
+        if let Err(fault) = shaken {
             self.socket.shaking_failed(fault);
         }
         Poll::Ready(())
@@ -115,5 +124,8 @@ impl Future for Shaking {
 impl Drop for Shaking {
     fn drop(&mut self) {
         self.socket.set_connecting(false);
+        if !self.is_over {
+            self.socket.close();
+        }
     }
 }

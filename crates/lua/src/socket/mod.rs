@@ -9,6 +9,7 @@ mod datagram;
 mod fault;
 mod handshake;
 mod input;
+mod operation;
 pub(crate) mod pool;
 mod script_socket;
 mod until;

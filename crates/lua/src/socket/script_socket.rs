@@ -9,10 +9,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use engine::LocationId;
 use engine::modules::lua::SocketSettings;
-use engine::network::{Connection, DialFault, DialRequest, HandshakeFault, Side, SocketOption, Waiting};
+use engine::network::{
+    Connection, Destination, DialFault, DialRequest, HandshakeFault, Side, SocketOption, Waiting,
+};
 
 use super::fault::Fault;
 use super::input::{Input, Progress, Wanted};
+use super::operation::Operation;
 use super::pool::{Pool, Pools};
 use crate::vm::scripts::Scripts;
 
@@ -148,6 +151,12 @@ impl ScriptSocket {
         }
     }
 
+    /// Returns true while it is being connected to an address that is known.
+    pub(crate) fn is_dialing(&self) -> bool {
+        let is_known = |request: &DialRequest| matches!(request.destination, Destination::Known(_));
+        self.busy.connecting.get() && self.state.borrow().destination.as_ref().is_some_and(is_known)
+    }
+
     pub(super) fn set_connecting(&self, connecting: bool) {
         self.busy.connecting.set(connecting);
     }
@@ -249,6 +258,30 @@ impl ScriptSocket {
         self.scripts.upgrade().map_or(usize::MAX, |scripts| scripts.machine.room_outside())
     }
 
+    /// Begins a read that its script waits for. One that does not come to its end closes the socket.
+    pub(super) fn begin_read(self: &Rc<Self>) -> Operation<impl FnMut(bool) + use<>> {
+        self.busy.reading.set(true);
+        let socket = Rc::clone(self);
+        Operation::new(move |is_over| {
+            socket.busy.reading.set(false);
+            if !is_over {
+                socket.close();
+            }
+        })
+    }
+
+    /// Does the same for a write.
+    fn begin_write(self: &Rc<Self>) -> Operation<impl FnMut(bool) + use<>> {
+        self.busy.writing.set(true);
+        let socket = Rc::clone(self);
+        Operation::new(move |is_over| {
+            socket.busy.writing.set(false);
+            if !is_over {
+                socket.close();
+            }
+        })
+    }
+
     /// Reads a piece. It is open for reading, and nothing else reads.
     pub(crate) fn receive(self: &Rc<Self>, wanted: Wanted) -> Tried {
         {
@@ -260,11 +293,8 @@ impl ScriptSocket {
         match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => Tried::Done(self.received()),
             Poll::Pending => {
-                let (socket, busy) = (Rc::clone(self), Reading::new(self));
-                Tried::Wait(Waiting::new(poll_fn(move |cx| {
-                    let _ = &busy;
-                    socket.poll_receive(cx)
-                })))
+                let (socket, mut reading) = (Rc::clone(self), self.begin_read());
+                Tried::Wait(Waiting::new(poll_fn(move |cx| reading.polled(socket.poll_receive(cx)))))
             }
         }
     }
@@ -362,11 +392,8 @@ impl ScriptSocket {
             state.output = Output { bytes: rest.to_vec(), ..Output::default() };
         }
         self.count();
-        let (socket, busy) = (Rc::clone(self), Writing::new(self));
-        Tried::Wait(Waiting::new(poll_fn(move |cx| {
-            let _ = &busy;
-            socket.poll_send(cx)
-        })))
+        let (socket, mut writing) = (Rc::clone(self), self.begin_write());
+        Tried::Wait(Waiting::new(poll_fn(move |cx| writing.polled(socket.poll_send(cx)))))
     }
 
     fn send_failed(&self, state: &mut State, fault: Fault) -> Tried {
@@ -460,37 +487,5 @@ impl ScriptSocket {
 impl Drop for ScriptSocket {
     fn drop(&mut self) {
         self.abandon();
-    }
-}
-
-/// A read under way.
-pub(super) struct Reading(Rc<ScriptSocket>);
-
-impl Reading {
-    pub(super) fn new(socket: &Rc<ScriptSocket>) -> Reading {
-        socket.busy.reading.set(true);
-        Reading(Rc::clone(socket))
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.busy.reading.set(false);
-    }
-}
-
-/// A write under way.
-struct Writing(Rc<ScriptSocket>);
-
-impl Writing {
-    fn new(socket: &Rc<ScriptSocket>) -> Writing {
-        socket.busy.writing.set(true);
-        Writing(Rc::clone(socket))
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.0.busy.writing.set(false);
     }
 }

@@ -12,6 +12,7 @@ use engine::{Effect, Env, Exchange, LocationId};
 use super::engine_call::EngineCall;
 use super::scripts::Scripts;
 use super::state::RequestState;
+use super::threads::Spawned;
 use super::timers::{TimerOrigin, Timers};
 use crate::machine::bridge::Bridge;
 
@@ -32,6 +33,10 @@ pub(crate) enum Want {
     },
     /// `ngx.req.set_uri(uri, true)`: search for the location again.
     Jump,
+    /// Run this light thread.
+    Spawn(Spawned),
+    /// Wait for the end of a light thread.
+    Join,
 }
 
 /// One call; see the module.

@@ -10,8 +10,10 @@ mod engine_call;
 pub(crate) mod frame;
 pub(crate) mod output;
 mod run;
+mod schedule;
 pub(crate) mod scripts;
 pub(crate) mod state;
+pub(crate) mod threads;
 pub(crate) mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -30,15 +32,15 @@ use mlua_sys as ffi;
 
 pub use dicts::Dicts;
 use engine_call::EngineCall;
-use frame::{Frame, Want};
+use frame::Frame;
 use run::{RunSettings, log_handler, note_touched, phase_of, run_in};
+use schedule::Flow;
 use scripts::Scripts;
 use state::RequestState;
+use threads::Running;
 use timers::{Due, Outcome, ParkedFunction};
 
-use crate::machine::{
-    Area, Coroutine, MachineOptions, Resumed, ScriptError, Watchdog, Watched, WorkerIdentity,
-};
+use crate::machine::{Area, MachineOptions, Watchdog, Watched, WorkerIdentity};
 use crate::phase::Phase;
 
 /// Where a VM runs.
@@ -234,8 +236,7 @@ impl Vm {
 
     /// Continues a function that waited.
     fn go_on(&self, host: &mut dyn Host, config: &Config, waiting: WaitingFunction) {
-        let coroutine = waiting.state.coroutine.take();
-        self.run_function(host, config, waiting, coroutine, |_| 0);
+        self.run_function(host, config, waiting, None);
     }
 
     fn run_timer(&self, host: &mut dyn Host, config: &Config, pending: &timers::PendingTimer, again: bool) {
@@ -265,16 +266,14 @@ impl Vm {
         }
         let state = RequestState::new(self.scripts.clone(), self.next_number());
         let coroutine = machine.start(machine.anchors().run_timer);
+        // SAFETY: a coroutine that has not run has room for arguments.
+        unsafe {
+            ffi::lua_pushinteger(coroutine.state, ffi::lua_Integer::from(timer));
+            ffi::lua_pushboolean(coroutine.state, i32::from(premature));
+            ffi::lua_pushboolean(coroutine.state, i32::from(again));
+        }
         let waiting = WaitingFunction { state, origin: pending.origin.clone() };
-        self.run_function(host, config, waiting, Some(coroutine), |state| {
-            // SAFETY: a coroutine that has not run has room for arguments.
-            unsafe {
-                ffi::lua_pushinteger(state, ffi::lua_Integer::from(timer));
-                ffi::lua_pushboolean(state, i32::from(premature));
-                ffi::lua_pushboolean(state, i32::from(again));
-            }
-            3
-        });
+        self.run_function(host, config, waiting, Some(Running::entry(coroutine, 3)));
     }
 
     /// Runs a timer's function, from its beginning or from where it waits.
@@ -283,39 +282,30 @@ impl Vm {
         host: &mut dyn Host,
         config: &Config,
         function: WaitingFunction,
-        coroutine: Option<Coroutine>,
-        push: impl FnOnce(*mut mlua_sys::lua_State) -> i32,
+        begins: Option<Running>,
     ) {
-        let (timers, machine) = (&self.scripts.timers, &self.scripts.machine);
-        let Some(mut coroutine) = coroutine else { return timers.end() };
+        let timers = &self.scripts.timers;
         let WaitingFunction { state, origin } = &function;
         let call = EngineCall::new(host, config, None, Some(origin.clone()));
         let mut frame = Frame::new(call, Some(state.clone()), timers);
         let awaited = frame.within(&self.scripts, |frame| {
-            let step = machine.resume_with(&mut coroutine, Phase::Timer, state.number, push);
-            note_touched(state);
-            // SAFETY: `frame` is the innermost frame, and no script runs now.
-            unsafe {
-                match (step, (*frame).want.take()) {
-                    (Resumed::Waiting, Some(Want::Effect(Effect::Sleep(ms)))) => {
-                        return Some(Awaited::Time(ms));
-                    }
-                    (Resumed::Waiting, Some(Want::Effect(Effect::Switch(order)))) => {
-                        return Some(Awaited::Switch(order));
-                    }
-                    (Resumed::Waiting, Some(Want::Effect(Effect::Await(waiting)))) => {
-                        return Some(Awaited::Event(waiting));
-                    }
-                    (Resumed::Waiting, None) => return Some(Awaited::Time(0)),
-                    (Resumed::Failed(ScriptError { text }), _) => frame::log(frame, &text),
-                    _ => {}
+            // SAFETY: `frame` is the innermost frame.
+            let flow = unsafe {
+                match begins {
+                    Some(entry) => Ok(schedule::run(frame, state, Phase::Timer, entry)),
+                    None => schedule::resume(frame, state, Phase::Timer, None),
                 }
-                None
+            };
+            note_touched(state);
+            match flow {
+                Ok(Flow::Wait(Effect::Sleep(ms))) => Some(Awaited::Time(ms)),
+                Ok(Flow::Wait(Effect::Switch(order))) => Some(Awaited::Switch(order)),
+                Ok(Flow::Wait(Effect::Await(waiting))) => Some(Awaited::Event(waiting)),
+                _ => None,
             }
         });
         if let Some(awaited) = awaited {
             let number = state.number;
-            *state.coroutine.borrow_mut() = Some(coroutine);
             self.waiting.borrow_mut().insert(number, function);
             match awaited {
                 Awaited::Time(ms) => timers.sleep(ms, number),
@@ -334,7 +324,7 @@ impl Vm {
             }
             return;
         }
-        machine.finish(coroutine);
+        state.progress.end(&self.scripts.machine);
         timers.end();
         log_line::worker_error(
             &mut Env { config, host },

@@ -1,6 +1,6 @@
 //! One run of one script for one request: from the frame it runs in to the outcome that the engine gets.
 //!
-//! Owns how a coroutine is started, resumed and ended, and what the error log says of its failures. Must never decide
+//! Owns how a script is started and gone on with, and what the error log says of its failures. Must never decide
 //! which script runs.
 
 use std::cell::Cell;
@@ -10,12 +10,14 @@ use engine::exchange::Exchange;
 use engine::host::{Host, Level, ScriptCall, ScriptOutcome};
 use engine::modules::lua::{ScriptId, ScriptPhase};
 use engine::phase::Wake;
-use engine::{Config, Effect, Env, log_line};
+use engine::{Config, Env, log_line};
 
 use super::frame::{self, Frame, Want};
 use super::output;
+use super::schedule::{self, Flow};
 use super::state::RequestState;
-use crate::machine::{Chunk, Coroutine, Resumed, ScriptError};
+use super::threads::Running;
+use crate::machine::{Chunk, ScriptError};
 use crate::phase::{Phase, Phases};
 
 /// Writes to the debug log which handler runs, in ngx_lua's words, which its own tests look for.
@@ -31,9 +33,7 @@ pub(super) fn log_handler(
     }
     let uri = String::from_utf8_lossy(&exchange.request.uri);
     let line = match (call, exchange.script.phase) {
-        (ScriptCall::Resume, _) if state.slept.get() => {
-            format!("lua sleep timer expired: \"{uri}?{}\"", String::from_utf8_lossy(&exchange.request.args))
-        }
+        (ScriptCall::Resume, _) if state.progress.slept.get() => schedule::slept_line(exchange),
         (ScriptCall::Resume, _) => return,
         (_, ScriptPhase::ServerRewrite) => format!("lua server rewrite handler, uri:\"{uri}\" c:1"),
         (_, ScriptPhase::Rewrite) => format!("lua rewrite handler, uri:\"{uri}\" c:1"),
@@ -81,15 +81,13 @@ pub(super) unsafe fn run_in(
     wake: Option<Wake>,
 ) -> ScriptOutcome {
     let machine = &state.scripts.machine;
-    let coroutine = match call {
-        ScriptCall::Resume => {
-            let Some(coroutine) = state.coroutine.take() else { return ScriptOutcome::Failed };
-            if let Some(Wake::Failed(status)) = wake {
-                machine.finish(coroutine);
-                return ScriptOutcome::Exit(i32::from(status));
-            }
-            coroutine
-        }
+    let flow = match call {
+        // SAFETY: the caller vouches for the frame.
+        ScriptCall::Resume => match unsafe { schedule::resume(frame, state, place.phase, wake) } {
+            Ok(flow) => flow,
+            Err(Some(status)) => return ScriptOutcome::Exit(i32::from(status)),
+            Err(None) => return ScriptOutcome::Failed,
+        },
         ScriptCall::Start(id) | ScriptCall::BodyFilter(id) => {
             // SAFETY: the caller vouches for the frame.
             let chunk = match unsafe { state.scripts.chunk(frame::engine_call(frame), id, place.keep) } {
@@ -107,57 +105,24 @@ pub(super) unsafe fn run_in(
                 // SAFETY: as above.
                 return unsafe { run_at_once(frame, state, place.phase, chunk, id) };
             }
-            machine.start(chunk)
-        }
-    };
-    // SAFETY: as above.
-    unsafe { run_on(frame, state, place.phase, coroutine) }
-}
-
-/// Resumes a coroutine, and returns the outcome.
-///
-/// # Safety
-/// `frame` must be the innermost frame.
-pub(super) unsafe fn run_on(
-    frame: *mut Frame,
-    state: &Rc<RequestState>,
-    phase: Phase,
-    mut coroutine: Coroutine,
-) -> ScriptOutcome {
-    let machine = &state.scripts.machine;
-    let step = machine.resume(&mut coroutine, phase, state.number);
-    // SAFETY: the caller vouches for the frame; the script does not run now.
-    let want = unsafe { (*frame).want.take() };
-    let outcome = match step {
-        Resumed::Done => ScriptOutcome::Finished,
-        Resumed::Failed(ScriptError { text }) => {
+            let entry = Running::entry(machine.start(chunk), 0);
             // SAFETY: as above.
-            unsafe { frame::log(frame, &text) };
-            ScriptOutcome::Failed
+            unsafe { schedule::run(frame, state, place.phase, entry) }
         }
-        Resumed::Waiting => match want {
-            Some(Want::Effect(effect)) => {
-                state.slept.set(matches!(effect, Effect::Sleep(_)));
-                *state.coroutine.borrow_mut() = Some(coroutine);
-                return ScriptOutcome::Wait(effect);
-            }
-            // The script itself called coroutine.yield(): let others run.
-            None => {
-                state.slept.set(false);
-                *state.coroutine.borrow_mut() = Some(coroutine);
-                return ScriptOutcome::Wait(Effect::Sleep(0));
-            }
-            Some(Want::Exit(code)) => ScriptOutcome::Exit(code),
-            Some(Want::Exec { uri, args }) => ScriptOutcome::Exec { uri, args },
-            Some(Want::Jump) => {
-                machine.forget_request(state.number);
-                ScriptOutcome::Finished
-            }
-        },
     };
-    machine.finish(coroutine);
+    let outcome = match flow {
+        Flow::Wait(effect) => return ScriptOutcome::Wait(effect),
+        Flow::Done => ScriptOutcome::Finished,
+        Flow::Failed => ScriptOutcome::Failed,
+        Flow::Exit(code) => ScriptOutcome::Exit(code),
+        Flow::Exec { uri, args } => ScriptOutcome::Exec { uri, args },
+        Flow::Jump => {
+            machine.forget_request(state.number);
+            ScriptOutcome::Finished
+        }
+    };
     // SAFETY: as above.
-    unsafe { output::settle(frame, state, phase, outcome) }
+    unsafe { output::settle(frame, state, place.phase, outcome) }
 }
 
 /// Runs a script of a phase that cannot wait.

@@ -1,6 +1,6 @@
 //! The state of a request between its scripts.
 //!
-//! It lives in the exchange as a `dyn Any`, and is dropped with the request: then a coroutine that waits is ended, and
+//! It lives in the exchange as a `dyn Any`, and is dropped with the request: then coroutines that wait are ended, and
 //! Lua forgets the request's `ngx.ctx` and globals. Its fields change through shared references, because filters run
 //! inside the call of the script whose output they filter.
 
@@ -11,7 +11,7 @@ use engine::Exchange;
 use engine::output::HeadRefused;
 
 use super::scripts::Scripts;
-use crate::machine::Coroutine;
+use super::threads::Progress;
 use crate::socket::{OpenSockets, ScriptSocket};
 
 /// The Lua state of one request; see the module.
@@ -20,10 +20,8 @@ pub(crate) struct RequestState {
     pub(super) scripts: Rc<Scripts>,
     /// The request's number inside the machine.
     pub(crate) number: u32,
-    /// The script that waits.
-    pub(super) coroutine: RefCell<Option<Coroutine>>,
-    /// The script waits in `ngx.sleep`.
-    pub(super) slept: Cell<bool>,
+    /// What of its scripts runs and waits.
+    pub(crate) progress: Progress,
     /// Lua keeps something under the request's number.
     pub(super) touched: Cell<bool>,
     /// A script has set the type, or `default_type` has been applied.
@@ -70,8 +68,7 @@ impl RequestState {
         Rc::new(RequestState {
             scripts,
             number,
-            coroutine: RefCell::new(None),
-            slept: Cell::new(false),
+            progress: Progress::default(),
             touched: Cell::new(false),
             type_set: Cell::new(false),
             headers_set: Cell::new(false),
@@ -118,9 +115,7 @@ impl RequestState {
 
 impl Drop for RequestState {
     fn drop(&mut self) {
-        if let Some(coroutine) = self.coroutine.take() {
-            self.scripts.machine.finish(coroutine);
-        }
+        self.progress.end_all(&self.scripts.machine);
         self.scripts.machine.count_outside(self.held_outside.counted.take(), 0);
         if self.touched.get() {
             self.scripts.machine.forget_request(self.number);

@@ -2,25 +2,30 @@
 //!
 //! Must never know how its bytes come and go: [`crate::downstream::http1`] and [`crate::downstream::http2`] do.
 
-use crate::context::generation::Generation;
+use crate::context::generation::{Generation, Pinned};
 use crate::context::metrics;
+use crate::context::thread_context::ThreadContext;
 use crate::proxy;
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
-use crate::request::host::with_env;
+use crate::request::host::ThreadHost;
 use crate::request::report;
 use crate::request::respond::Unfinished;
+use crate::request::subrequests;
 use crate::switching::in_flight::Ended;
 use crate::switching::{api, publish};
 use crate::trace;
-use engine::exchange::Body;
+use engine::exchange::{AbortNotice, Body};
+use engine::host::{Env, RunningRequests};
 use engine::output::{self, Framing};
 use engine::phase::{self, Content, Step, Wake};
+use engine::subrequest::Subrequest;
 use engine::{Exchange, start_request};
 use http::{BodyFraming, ChunkError, Version};
 use statistics::RoutedRequest;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use transport::body_reader::BodyReader;
 
 /// The step after a response.
@@ -62,10 +67,13 @@ pub(super) async fn serve(cx: &mut RequestCx<'_>, head: Head) -> (After, bool) {
 
 fn begin_request(cx: &mut RequestCx<'_>) -> Step {
     publish::check_mailbox(&cx.client.thread);
-    let RequestCx { client, exchange, generation, span, .. } = cx;
+    let RequestCx { client, exchange, generation, span, begin_inner, .. } = cx;
     let span = trace::phase(span, exchange);
+    client.partial_body = None;
     let (thread, body, owes_continue) = (&client.thread, &mut client.body, &mut client.owes_continue);
-    let step = with_env(thread, generation, |env| match start_request::start(exchange, env) {
+    let mut host = ThreadHost { thread, generation, inner: Some((generation, *begin_inner)) };
+    let env = &mut Env { config: &generation.config, host: &mut host };
+    let step = match start_request::start(exchange, env) {
         Ok(()) => {
             *body = match exchange.request.framing {
                 // The end of the stream is the body's.
@@ -84,7 +92,7 @@ fn begin_request(cx: &mut RequestCx<'_>) -> Step {
             exchange.response.close = true;
             phase::refuse(exchange, env, status)
         }
-    });
+    };
     trace::stepped(&span, &step);
     step
 }
@@ -120,6 +128,16 @@ pub(super) fn run_inner<'a>(cx: &'a mut RequestCx<'_>) -> Pin<Box<dyn Future<Out
     })
 }
 
+/// Begins requests inside another one whose script goes on meanwhile.
+pub(super) fn begin_inner(
+    thread: &Rc<ThreadContext>,
+    generation: &Pinned,
+    outer: &mut Exchange,
+    wanted: Vec<Subrequest>,
+) -> Option<Box<dyn RunningRequests>> {
+    subrequests::begin(thread, generation, (run_inner, begin_inner), outer, wanted)
+}
+
 /// How many responses to one request may fail before its connection is cut.
 const MAX_REFUSALS: u32 = 3;
 
@@ -131,7 +149,10 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
         let result = match step {
             Step::Wait(effect) => match cx.perform(effect).await {
                 Ok(wake) => {
-                    if let Wake::Failed(status @ (408 | 499)) = wake {
+                    let is_told = cx.exchange.script.abort == AbortNotice::Wanted;
+                    if let Wake::Failed(status @ (408 | 499)) = wake
+                        && !(status == 499 && is_told)
+                    {
                         cx.exchange.response.status = status;
                         return After::Cut;
                     }

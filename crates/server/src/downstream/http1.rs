@@ -3,7 +3,7 @@
 use crate::context::conn_guard::ConnGuard;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::timeout::TimedOut;
-use crate::downstream::answer::{self, After, Head, run_inner};
+use crate::downstream::answer::{self, After, Head, begin_inner, run_inner};
 use crate::downstream::conn::{Carrier, IdleConn};
 use crate::downstream::http2;
 use crate::downstream::linger::linger;
@@ -103,7 +103,8 @@ async fn next_request(
     exchange.request.pipelined = pipelined;
     client.conn_state.serve(generation.number);
     let span = Span::none();
-    let mut cx = RequestCx { client, exchange: &mut exchange, generation: &generation, run_inner, span };
+    let mut cx =
+        RequestCx { client, exchange: &mut exchange, generation: &generation, run_inner, begin_inner, span };
     let after = request(&mut cx).await;
     client.conn_state.serve(0);
     exchange.realip.restore(&mut exchange.connection);

@@ -3,7 +3,7 @@
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::TimedOut;
-use crate::request::client::Client;
+use crate::request::client::{Client, Keep, PartialBody};
 use crate::request::cx::RequestCx;
 use engine::Exchange;
 use engine::exchange::{Body, BodyFile};
@@ -14,13 +14,6 @@ use std::future::poll_fn;
 use std::io::{self, Write};
 use transport::body_reader::BodyReader;
 use transport::files;
-
-/// How much of a body is kept.
-enum Keep {
-    Memory(Vec<u8>),
-    File(BodyFile),
-    Nothing,
-}
 
 impl Client {
     /// Takes a body that is to be passed on as it comes, but has already arrived, into memory: then it can be sent to
@@ -84,6 +77,10 @@ impl RequestCx<'_> {
 
     async fn take_body(&mut self, settings: &BodySettings, mut keep: Keep) -> Result<Keep, u16> {
         let mut len = 0u64;
+        if let Some(partial) = self.client.partial_body.take() {
+            len = partial.len;
+            keep = if matches!(keep, Keep::Nothing) { keep } else { partial.keep };
+        }
         let limit = *settings.max_size;
         loop {
             loop {
@@ -128,10 +125,14 @@ impl RequestCx<'_> {
                     return Ok(keep);
                 }
             }
+            // Dropped while it waits, it goes on from here the next time.
+            self.client.partial_body = Some(Box::new(PartialBody { keep, len }));
             if self.client.owes_continue && self.send_continue().await.is_err() {
                 return Err(499);
             }
             self.more_body(*settings.timeout_ms).await?;
+            let Some(partial) = self.client.partial_body.take() else { return Err(500) };
+            keep = partial.keep;
         }
     }
 

@@ -4,12 +4,28 @@ use crate::context::conn_state::ConnState;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::Timeout;
 use crate::switching::in_flight_guard::InFlightGuard;
+use engine::exchange::BodyFile;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use transport::body_reader::BodyReader;
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
+
+/// How much of a body is kept.
+#[derive(Debug)]
+pub(crate) enum Keep {
+    Memory(Vec<u8>),
+    File(BodyFile),
+    Nothing,
+}
+
+/// A body of which some is read.
+#[derive(Debug)]
+pub(crate) struct PartialBody {
+    pub(crate) keep: Keep,
+    pub(crate) len: u64,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +37,8 @@ pub(crate) struct Client {
     pub(crate) read_buffer: ReadBuffer,
     /// Reads the rest of the request's body.
     pub(crate) body: BodyReader,
+    /// What was read of the body when reading it whole was broken off.
+    pub(crate) partial_body: Option<Box<PartialBody>>,
     /// Whether `100 Continue` is still owed, should the body be wanted.
     pub(crate) owes_continue: bool,
     /// Where switches have routed its request.
@@ -37,6 +55,7 @@ impl Client {
             timeout: Timeout::new(thread, conn_state),
             read_buffer: ReadBuffer::default(),
             body: BodyReader::Done,
+            partial_body: None,
             owes_continue: false,
             in_flight: InFlightGuard::new(thread, conn_state),
             conn_state: Rc::clone(conn_state),

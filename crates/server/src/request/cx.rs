@@ -2,7 +2,7 @@
 
 use crate::context::generation::Pinned;
 use crate::request::client::Client;
-use crate::request::host::with_env;
+use crate::request::host::{BeginInner, ThreadHost};
 use engine::Exchange;
 use engine::config::Settings;
 use engine::host::{Env, Level};
@@ -21,6 +21,8 @@ pub(crate) struct RequestCx<'a> {
     pub(crate) generation: &'a Pinned,
     /// What serves requests inside it.
     pub(crate) run_inner: Run,
+    /// What begins those that its script does not wait for.
+    pub(crate) begin_inner: BeginInner,
     /// The request's span, disabled unless requests are traced.
     pub(crate) span: Span,
 }
@@ -35,7 +37,9 @@ impl<'a> RequestCx<'a> {
     /// Calls the engine for this request.
     #[inline]
     pub(crate) fn engine<T>(&mut self, call: impl FnOnce(&mut Exchange, &mut Env<'_>) -> T) -> T {
-        with_env(&self.client.thread, self.generation, |env| call(self.exchange, env))
+        let (thread, generation) = (&self.client.thread, self.generation);
+        let mut host = ThreadHost { thread, generation, inner: Some((generation, self.begin_inner)) };
+        call(self.exchange, &mut Env { config: &generation.config, host: &mut host })
     }
 
     /// Writes a line about this request to the error log.

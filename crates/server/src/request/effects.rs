@@ -8,12 +8,13 @@ use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
 use crate::script_sockets::poll_tap;
 use crate::switching::{api, holds};
+use engine::exchange::AbortNotice;
 use engine::host::Level;
 use engine::network::Waiting;
 use engine::output;
 use engine::phase::{Effect, Wake};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use transport::clock;
@@ -23,11 +24,12 @@ impl RequestCx<'_> {
     pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
         Ok(match effect {
             Effect::ReadBody => self.read_body().await,
+            Effect::ReadBodyOr(waiting) => self.read_body_or(waiting).await,
             Effect::DiscardBody => self.discard_body().await,
             Effect::Sleep(ms) => {
                 let sent = self.send_postponed().await;
                 match self.go_on_without_client(sent) {
-                    Wake::Done if *self.settings().lua.check_client_abort => self.delay(ms).await,
+                    Wake::Done if self.watches_client() => self.delay(ms).await,
                     Wake::Done => {
                         tokio::time::sleep(Duration::from_millis(ms)).await;
                         Wake::Done
@@ -85,10 +87,20 @@ impl RequestCx<'_> {
         Wake::Failed(499)
     }
 
+    /// Reads the body whole, or waits for an event of a script's, whichever is over first.
+    async fn read_body_or(&mut self, mut waiting: Waiting) -> Wake {
+        let mut reading = pin!(self.read_body());
+        poll_fn(|cx| match reading.as_mut().poll(cx) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => Pin::new(&mut waiting).poll(cx).map(|()| Wake::Done),
+        })
+        .await
+    }
+
     /// Waits for an event of a script's, unless the stream is cut; and with `lua_check_client_abort` unless the client
     /// leaves.
     async fn wait_for(&mut self, mut waiting: Waiting) -> Wake {
-        let mut watch = *self.settings().lua.check_client_abort;
+        let mut watch = self.watches_client();
         let is_body_wanted = self.exchange.script.tap.as_ref().is_some_and(|tap| tap.is_wanted());
         if is_body_wanted && self.send_continue().await.is_err() {
             return Wake::Failed(499);
@@ -126,13 +138,18 @@ impl RequestCx<'_> {
         Wake::Failed(499)
     }
 
+    /// Returns true if a script's wait ends when its client leaves.
+    fn watches_client(&self) -> bool {
+        *self.settings().lua.check_client_abort && self.exchange.script.abort != AbortNotice::Given
+    }
+
     /// A script whose client is gone runs to its end, unless `lua_check_client_abort` says otherwise; it can write nothing
     /// more. A stream that its switch has cut ends.
     fn go_on_without_client(&mut self, sent: Result<(), SendError>) -> Wake {
         if sent.is_ok() {
             return Wake::Done;
         }
-        if *self.settings().lua.check_client_abort || self.client.conn_state.is_cut() {
+        if self.watches_client() || self.client.conn_state.is_cut() {
             return Wake::Failed(499);
         }
         self.exchange.output.break_off();

@@ -1,17 +1,19 @@
 //! The engine's [`Host`] on one thread: time, files, logs and scripts for one generation.
 
 use crate::context::counters::Counters as SharedCounters;
-use crate::context::generation::Generation;
+use crate::context::generation::{Generation, Pinned};
 use crate::context::logs::Logs;
 use crate::context::thread_context::ThreadContext;
 use crate::script_sockets;
 use crate::switching::script_order;
 use engine::config::{Config, LogId};
 use engine::host::{
-    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, ScriptCall, ScriptOutcome, SwitchAnswer,
+    Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, RunningRequests, ScriptCall,
+    ScriptOutcome, SwitchAnswer,
 };
 use engine::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
 use engine::phase::SwitchOrder;
+use engine::subrequest::Subrequest;
 use engine::{Exchange, Routing};
 use std::any::Any;
 use std::path::Path;
@@ -24,7 +26,13 @@ use transport::files;
 pub(crate) struct ThreadHost<'a> {
     pub(crate) thread: &'a Rc<ThreadContext>,
     pub(crate) generation: &'a Generation,
+    /// What begins requests inside the request that the call is for, if it is for one.
+    pub(crate) inner: Option<(&'a Pinned, BeginInner)>,
 }
+
+/// Begins requests inside another one, and returns what serves them; `None` if they are too deep.
+pub(crate) type BeginInner =
+    fn(&Rc<ThreadContext>, &Pinned, &mut Exchange, Vec<Subrequest>) -> Option<Box<dyn RunningRequests>>;
 
 /// Calls the engine on this thread and under this generation.
 pub(crate) fn with_env<T>(
@@ -32,7 +40,7 @@ pub(crate) fn with_env<T>(
     generation: &Generation,
     call: impl FnOnce(&mut Env<'_>) -> T,
 ) -> T {
-    let mut host = ThreadHost { thread, generation };
+    let mut host = ThreadHost { thread, generation, inner: None };
     call(&mut Env { config: &generation.config, host: &mut host })
 }
 
@@ -121,6 +129,15 @@ impl Host for ThreadHost<'_> {
 
     fn dial(&mut self, _: &Config, request: DialRequest) -> Option<Dialing> {
         Some(script_sockets::dial(self.thread, self.generation, request))
+    }
+
+    fn begin_subrequests(
+        &mut self,
+        exchange: &mut Exchange,
+        wanted: Vec<Subrequest>,
+    ) -> Option<Box<dyn RunningRequests>> {
+        let (generation, begin) = self.inner?;
+        begin(self.thread, generation, exchange, wanted)
     }
 
     fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {

@@ -4,12 +4,14 @@
 
 use crate::context::conn_guard::ConnGuard;
 use crate::context::generation::Pinned;
+use crate::context::thread_context::ThreadContext;
 use crate::request::client::Client;
 use crate::request::cx::{RequestCx, Run};
+use crate::request::host::{BeginInner, with_env};
 use crate::request::respond::Unfinished;
 use engine::Exchange;
-use engine::exchange::Subresponse;
-use engine::host::Level;
+use engine::exchange::{AbortNotice, Subresponse};
+use engine::host::{Level, RunningRequests};
 use engine::output::{self, Included};
 use engine::phase::Wake;
 use engine::subrequest::{self, Subrequest, TooDeep, Variables};
@@ -59,14 +61,27 @@ impl Inner {
         guard: ConnGuard,
         room: Rc<Cell<usize>>,
     ) -> Result<Inner, TooDeep> {
-        let run = cx.run_inner;
-        let thread = &cx.client.thread;
+        let how = (cx.run_inner, cx.begin_inner);
+        let (thread, generation) = (Rc::clone(&cx.client.thread), cx.generation);
+        Inner::begin_in(&thread, generation, how, cx.exchange, wanted, guard, room)
+    }
+
+    /// Does the same for a request that this thread serves under a generation.
+    fn begin_in(
+        thread: &Rc<ThreadContext>,
+        generation: &Pinned,
+        how: (Run, BeginInner),
+        outer: &mut Exchange,
+        wanted: Subrequest,
+        guard: ConnGuard,
+        room: Rc<Cell<usize>>,
+    ) -> Result<Inner, TooDeep> {
         let mut exchange = thread.buffers.lease_exchange();
         let (is_kept, variables) = (wanted.kept > 0, wanted.variables);
-        cx.engine(|outer, env| subrequest::begin(&mut exchange, outer, env, wanted))?;
+        with_env(thread, generation, |env| subrequest::begin(&mut exchange, outer, env, wanted))?;
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
-        let serving = serve(guard, Stream::Piped(end), exchange, Rc::clone(cx.generation), run);
+        let serving = serve(guard, Stream::Piped(end), exchange, Rc::clone(generation), how);
         Ok(Inner {
             serving: Some(Box::pin(serving)),
             pipe,
@@ -134,10 +149,10 @@ impl Inner {
         poll_fn(|cx| if self.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    fn into_response(self, cx: &mut RequestCx<'_>) -> Option<Subresponse> {
+    fn into_response(self, outer: &mut Exchange) -> Option<Subresponse> {
         let Served { mut exchange, is_whole, .. } = self.ended?;
         let is_refused = exchange.subrequests.is_refused();
-        subrequest::end(&mut exchange, cx.exchange, self.variables);
+        subrequest::end(&mut exchange, outer, self.variables);
         Some(Subresponse {
             exchange,
             body: self.body,
@@ -151,7 +166,7 @@ async fn serve(
     stream: Stream,
     mut exchange: Box<Exchange>,
     generation: Pinned,
-    run: Run,
+    (run, begin_inner): (Run, BeginInner),
 ) -> Served {
     let ConnGuard { thread, conn_state, .. } = &guard;
     conn_state.serve(generation.number);
@@ -161,11 +176,57 @@ async fn serve(
         exchange: &mut exchange,
         generation: &generation,
         run_inner: run,
+        begin_inner,
         span: Span::none(),
     };
     let is_whole = run(&mut cx).await;
     client.read_buffer.release(&thread.buffers);
     Served { exchange, is_whole, _stream: client.stream }
+}
+
+/// Requests inside one whose script goes on meanwhile.
+struct RunningInner(Vec<Inner>);
+
+impl RunningRequests for RunningInner {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut has_ended = true;
+        for inner in &mut self.0 {
+            has_ended &= inner.poll(cx);
+        }
+        if has_ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn finish(self: Box<Self>, outer: &mut Exchange) {
+        outer.subrequests.ended.clear();
+        for inner in self.0 {
+            let ended = inner.into_response(outer);
+            outer.subrequests.ended.extend(ended);
+        }
+    }
+}
+
+/// Begins requests inside another one; `None` if they are too deep inside each other. `how` they are served comes as an
+/// argument, as for all of them.
+pub(crate) fn begin(
+    thread: &Rc<ThreadContext>,
+    generation: &Pinned,
+    how: (Run, BeginInner),
+    outer: &mut Exchange,
+    wanted: Vec<Subrequest>,
+) -> Option<Box<dyn RunningRequests>> {
+    let room = room_for(&wanted);
+    let mut running = Vec::new();
+    for wanted in wanted {
+        let guard = ConnGuard::without_connection(Rc::clone(thread));
+        running.push(Inner::begin_in(thread, generation, how, outer, wanted, guard, Rc::clone(&room)).ok()?);
+    }
+    Some(Box::new(RunningInner(running)))
+}
+
+/// Returns how many bytes are kept of all answers together: each request was given all the room that there was.
+fn room_for(wanted: &[Subrequest]) -> Rc<Cell<usize>> {
+    let room = wanted.iter().map(|wanted| wanted.kept).filter(|kept| *kept > 0).min();
+    Rc::new(Cell::new(room.unwrap_or(0)))
 }
 
 impl RequestCx<'_> {
@@ -177,9 +238,7 @@ impl RequestCx<'_> {
             true => 1,
             false => wanted.len(),
         };
-        // Each was given all the room that there was.
-        let room = wanted.iter().map(|wanted| wanted.kept).filter(|kept| *kept > 0).min();
-        let room = Rc::new(Cell::new(room.unwrap_or(0)));
+        let room = room_for(&wanted);
         let mut wanted = wanted.into_iter();
         while wanted.len() > 0 {
             let mut running = Vec::new();
@@ -195,7 +254,7 @@ impl RequestCx<'_> {
                 return Wake::Failed(499);
             }
             for inner in running {
-                let ended = inner.into_response(self);
+                let ended = inner.into_response(self.exchange);
                 self.exchange.subrequests.ended.extend(ended);
             }
         }
@@ -257,7 +316,7 @@ impl RequestCx<'_> {
 
     /// Runs requests until all have ended. Returns false if the client is gone before.
     async fn run_to_end(&mut self, running: &mut [Inner]) -> bool {
-        let mut watch = true;
+        let mut watch = self.exchange.script.abort != AbortNotice::Given;
         poll_fn(|cx| {
             let mut has_ended = true;
             for inner in &mut *running {

@@ -73,7 +73,7 @@ pub(crate) fn start(thread: &Rc<ThreadContext>, generation: &Rc<Generation>) {
 /// when they end.
 pub(crate) fn end(thread: &Rc<ThreadContext>, generation: &Generation) {
     if let Some(scripts) = &generation.scripts {
-        scripts.exit(&mut ThreadHost { thread, generation }, &generation.config);
+        scripts.exit(&mut ThreadHost { thread, generation, inner: None }, &generation.config);
     }
 }
 
@@ -95,7 +95,7 @@ async fn run(
         let next_ms = {
             let Some(generation) = generation.upgrade() else { return };
             let Some(scripts) = &generation.scripts else { return };
-            let mut host = ThreadHost { thread: &thread, generation: &generation };
+            let mut host = ThreadHost { thread: &thread, generation: &generation, inner: None };
             let next_ms = scripts.poll_timers(&mut host, &generation.config);
             if !scripts.has_work_after_exit() {
                 let kept = kept.take();

@@ -147,6 +147,8 @@ pub(super) const DONE: c_int = 1;
 pub(super) const FAILED: c_int = 2;
 /// It has failed; the reason is in the bridge, and `piece` gives what there is.
 const PARTIAL: c_int = 3;
+/// Said of a socket that another thread of the request connects.
+pub(super) const BUSY_CONNECTING: &str = "socket busy connecting";
 /// The socket is another request's.
 pub(super) const FOREIGN: c_int = 4;
 
@@ -282,6 +284,9 @@ pub(super) unsafe fn log_transfer(
 pub(super) unsafe extern "C" fn close(bridge: *mut Bridge, handle: *mut c_void) -> c_int {
     // SAFETY: see `failed`.
     unsafe {
+        if socket(handle).is_dialing() {
+            return failed(bridge, BUSY_CONNECTING);
+        }
         let usable = socket(handle).usable();
         if usable == (false, false) {
             socket(handle).close();
@@ -344,6 +349,9 @@ pub(super) unsafe extern "C" fn bind(
 unsafe extern "C" fn keep(bridge: *mut Bridge, handle: *mut c_void, timeout_ms: f64, size: f64) -> c_int {
     // SAFETY: see `failed`.
     unsafe {
+        if socket(handle).is_dialing() {
+            return failed(bridge, BUSY_CONNECTING);
+        }
         if !socket(handle).is_connected() {
             return failed(bridge, "closed");
         }
@@ -381,7 +389,7 @@ unsafe extern "C" fn reused(bridge: *mut Bridge, handle: *mut c_void) -> c_int {
     // SAFETY: see `failed` and `socket`.
     unsafe {
         let socket = socket(handle);
-        if socket.usable() == (false, false) {
+        if socket.usable() == (false, false) && !socket.is_dialing() {
             return failed(bridge, "closed");
         }
         (*bridge).number = f64::from(socket.reused());

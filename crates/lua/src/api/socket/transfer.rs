@@ -3,7 +3,9 @@
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
 
-use super::{DONE, FOREIGN, PARTIAL, WAIT, called, closed, debug, failed, log_transfer, socket};
+use super::{
+    BUSY_CONNECTING, DONE, FOREIGN, PARTIAL, WAIT, called, closed, debug, failed, log_transfer, socket,
+};
 use crate::machine::bridge::{Bridge, arg};
 use crate::socket::{Until, Wanted};
 
@@ -29,6 +31,9 @@ pub(super) unsafe extern "C" fn send(
     unsafe {
         let Some(called) = called(bridge, handle) else { return FOREIGN };
         let socket = Rc::clone(&called.socket);
+        if socket.is_dialing() {
+            return failed(bridge, BUSY_CONNECTING);
+        }
         if !socket.usable().1 {
             return closed(bridge, &called, "send");
         }
@@ -95,6 +100,9 @@ unsafe fn read(bridge: *mut Bridge, handle: *mut c_void, wanted: Wanted, call: *
     unsafe {
         let Some(called) = called(bridge, handle) else { return FOREIGN };
         let socket = Rc::clone(&called.socket);
+        if socket.is_dialing() {
+            return failed(bridge, BUSY_CONNECTING);
+        }
         if !socket.usable().0 {
             // ngx_lua does not log what the function of a pattern finds.
             return match call.is_null() {

@@ -3,7 +3,7 @@
 use crate::context::conn_guard::ConnGuard;
 use crate::context::generation::Pinned;
 use crate::context::timeout::TimedOut;
-use crate::downstream::answer::{self, After, Head, run_inner};
+use crate::downstream::answer::{self, After, Head, begin_inner, run_inner};
 use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::host::with_env;
@@ -51,8 +51,14 @@ pub(super) async fn serve(
     let mut busy = thread.counters.busy();
     busy.answers();
     let span = Span::none();
-    let mut cx =
-        RequestCx { client: &mut client, exchange: &mut exchange, generation: &generation, run_inner, span };
+    let mut cx = RequestCx {
+        client: &mut client,
+        exchange: &mut exchange,
+        generation: &generation,
+        run_inner,
+        begin_inner,
+        span,
+    };
     let head = match refused {
         None => Head::Whole,
         Some(fault) => Head::Refused(with_env(thread, &generation, |env| {
