@@ -155,10 +155,10 @@ fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
 
 /// Returns the `Host` of a target's probes.
 fn host_of(spec: &GateSpec, target: &str, key: Option<&str>) -> String {
-    match &spec.probe {
-        Probe::Http(HttpProbe { host: ProbeHost::Name(name), .. }) => name.to_string(),
-        Probe::Http(HttpProbe { host: ProbeHost::Key, .. }) => key.unwrap_or(target).to_owned(),
-        _ => target.to_owned(),
+    match spec.probe.host() {
+        Some(ProbeHost::Name(name)) => name.to_string(),
+        Some(ProbeHost::Key) => key.unwrap_or(target).to_owned(),
+        Some(ProbeHost::Target) | None => target.to_owned(),
     }
 }
 
@@ -171,13 +171,14 @@ fn question(
     host: &str,
     prober: &Prober,
 ) -> Result<Question, String> {
+    let probe = entry.map_or_else(|| spec.probe.clone(), |entry| probe_of(spec, entry));
     let tls = match entry.and_then(|entry| entry.tls.of(spec.scheme)) {
-        Some(tls) => Some((prober.context(config, &tls)?, tls.name)),
+        Some(tls) => Some((prober.context(config, &tls, probe.is_over_http2())?, tls.name)),
         None => None,
     };
     Ok(Question {
         address: address.clone(),
-        probe: Arc::new(spec.probe.clone()),
+        probe: Arc::new(probe),
         host: host.into(),
         agent: AGENT,
         tls,
@@ -185,6 +186,15 @@ fn question(
         total: Duration::from_millis(spec.timeout_ms),
         keepalive: Duration::ZERO,
     })
+}
+
+/// Returns the probe of a group's servers: over HTTP/2 if the locations that lead there speak that.
+fn probe_of(spec: &GateSpec, entry: &GroupEntry) -> Probe {
+    let mut probe = spec.probe.clone();
+    if let Probe::Http(http) = &mut probe {
+        http.over_http2 = entry.tls.http2;
+    }
+    probe
 }
 
 /// Returns what health checks know of a server, if that is enough: it is unhealthy, or its last check is fresh, has passed
@@ -225,13 +235,16 @@ fn is_same(check: &CheckSpec, spec: &GateSpec, host: &str, entry: &GroupEntry) -
     if check.port.is_some() || check.tls != entry.tls.of(spec.scheme) {
         return false;
     }
-    match (&spec.probe, &check.probe) {
+    match (&probe_of(spec, entry), &check.probe) {
         (Probe::Connect, _) => true,
         (Probe::Http(gate), Probe::Http(known)) => {
             let without_host = |probe: &HttpProbe| HttpProbe { host: ProbeHost::Target, ..probe.clone() };
             *check.host == *host && without_host(gate) == without_host(known)
         }
-        (Probe::Http(_), Probe::Connect) => false,
+        (Probe::Grpc(gate), Probe::Grpc(known)) => {
+            *check.host == *host && (&gate.service, gate.status) == (&known.service, known.status)
+        }
+        (Probe::Http(_) | Probe::Grpc(_), _) => false,
     }
 }
 

@@ -15,6 +15,73 @@ pub enum Probe {
     Connect,
     /// To answer a GET.
     Http(HttpProbe),
+    /// To answer a call of gRPC's health service.
+    Grpc(GrpcProbe),
+}
+
+impl Probe {
+    /// Returns true if it is asked over HTTP/2.
+    pub fn is_over_http2(&self) -> bool {
+        match self {
+            Probe::Connect => false,
+            Probe::Http(http) => http.over_http2,
+            Probe::Grpc(_) => true,
+        }
+    }
+
+    /// Returns its `Host`, if it has one.
+    pub fn host(&self) -> Option<&ProbeHost> {
+        match self {
+            Probe::Connect => None,
+            Probe::Http(http) => Some(&http.host),
+            Probe::Grpc(grpc) => Some(&grpc.host),
+        }
+    }
+}
+
+/// A call of `grpc.health.v1.Health/Check`, and the status that is well
+/// (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// The service that is asked about; empty is the server.
+    pub service: Box<str>,
+    /// The status of the call that is well: with 0 the answer must be SERVING, with any other one the call must end with it.
+    pub status: u8,
+    /// The `:authority`.
+    pub host: ProbeHost,
+}
+
+/// The names of gRPC's statuses, by their numbers (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
+pub const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Parses `12`, `unimplemented` or `ok`.
+pub(crate) fn grpc_status(text: &str) -> Option<u8> {
+    let named = GRPC_STATUSES.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let status = named.or_else(|| number(text.as_bytes()).map(|status| status as usize))?;
+    (status < GRPC_STATUSES.len()).then_some(status as u8)
+}
+
+/// Returns true if a text may be the name of a gRPC service.
+pub(crate) fn is_grpc_service(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'$')
 }
 
 /// A GET and the answer that is well.
@@ -28,6 +95,8 @@ pub struct HttpProbe {
     pub host: ProbeHost,
     /// More fields.
     pub headers: Box<[(Box<str>, Box<str>)]>,
+    /// It is asked over HTTP/2; of a gate, that is known with the group.
+    pub over_http2: bool,
 }
 
 /// The `Host` of a probe.
@@ -245,6 +314,8 @@ pub struct GroupTls {
     pub first: Option<ProbeTls>,
     /// One does without.
     pub in_clear: bool,
+    /// All of them, and there are some, speak HTTP/2.
+    pub http2: bool,
 }
 
 impl GroupTls {

@@ -3,6 +3,8 @@
 //! Owns: one question on one connection. Must never: ask a second time to get another answer; a connection that was kept
 //! and is closed when it is used again is the exception.
 
+use crate::fault::Fault;
+use crate::http2::{Http2Asker, Http2Request};
 use crate::judge::{self, Lack};
 use engine::probe::{HttpProbe, Probe};
 use http::{BodyFraming, Known, Method, Progress, ResponseHead, Version, framing};
@@ -63,14 +65,24 @@ pub struct ProbeAnswer {
 pub(crate) struct KeptConnection {
     stream: Stream,
     opened: Instant,
+    /// What is said on it beside questions, if it speaks HTTP/2.
+    http2: Option<Box<Http2Asker>>,
 }
 
-/// A fault of a connection, before it is known whether it had been kept for too long.
-enum Fault {
-    /// It ended before the first byte of an answer.
-    Unanswered(String),
-    /// Anything else.
-    Other(String),
+impl KeptConnection {
+    fn new(stream: Stream, probe: &Probe) -> KeptConnection {
+        let http2 = probe.is_over_http2().then(|| Box::new(Http2Asker::new()));
+        KeptConnection { stream, opened: Instant::now(), http2 }
+    }
+
+    /// Returns true if it may carry another question. What a server says on an idle connection of HTTP/2 is read with the next
+    /// answer.
+    fn is_usable(&self) -> bool {
+        match &self.http2 {
+            Some(asker) => asker.is_open(),
+            None => self.stream.is_silent(),
+        }
+    }
 }
 
 /// Asks, on the connection that was kept if there is one. Returns the answer, and a connection to keep.
@@ -91,25 +103,21 @@ async fn converse(
     buffers: &Buffers,
     kept: Option<KeptConnection>,
 ) -> (Result<String, String>, Option<KeptConnection>) {
-    let usable = kept.filter(|kept| kept.opened.elapsed() < question.keepalive && kept.stream.is_silent());
-    if let (Some(mut kept), Probe::Http(probe)) = (usable, &*question.probe) {
-        match exchange(&mut kept.stream, question, probe, buffers).await {
+    let usable = kept.filter(|kept| kept.opened.elapsed() < question.keepalive && kept.is_usable());
+    if let Some(mut kept) = usable {
+        match exchange(&mut kept, question, buffers).await {
             Ok((outcome, is_open)) => return (outcome, is_open.then_some(kept)),
             Err(Fault::Other(reason)) => return (Err(reason), None),
             // The server has closed it meanwhile, which it may.
             Err(Fault::Unanswered(_)) => {}
         }
     }
-    let mut stream = match connect(question).await {
-        Ok(stream) => stream,
+    let mut connection = match connect(question).await {
+        Ok(stream) => KeptConnection::new(stream, &question.probe),
         Err(reason) => return (Err(reason), None),
     };
-    let Probe::Http(probe) = &*question.probe else { return (Ok("accepts connections".to_owned()), None) };
-    match exchange(&mut stream, question, probe, buffers).await {
-        Ok((outcome, is_open)) => {
-            let kept = KeptConnection { stream, opened: Instant::now() };
-            (outcome, is_open.then_some(kept))
-        }
+    match exchange(&mut connection, question, buffers).await {
+        Ok((outcome, is_open)) => (outcome, is_open.then_some(connection)),
         Err(Fault::Unanswered(reason) | Fault::Other(reason)) => (Err(reason), None),
     }
 }
@@ -168,8 +176,37 @@ fn not_connected(error: &io::Error) -> String {
     }
 }
 
-/// Sends a request and reads the answer. Returns what it shows, and whether the connection can be kept.
+/// Asks on a connection. Returns what the answer shows, and whether the connection can be kept.
 async fn exchange(
+    connection: &mut KeptConnection,
+    question: &Question,
+    buffers: &Buffers,
+) -> Result<(Result<String, String>, bool), Fault> {
+    let KeptConnection { stream, http2, .. } = connection;
+    let Question { host, agent, tls, .. } = question;
+    let outcome = match (&*question.probe, http2) {
+        (Probe::Connect, _) => return Ok((Ok("accepts connections".to_owned()), false)),
+        (Probe::Http(probe), None) => return exchange_http1(stream, question, probe, buffers).await,
+        (Probe::Http(probe), Some(asker)) => {
+            let request = Http2Request::get(probe, host, tls.is_some(), agent);
+            let most = probe.expected.body.as_ref().map_or(ENOUGH_TO_SHOW, |test| test.most_bytes);
+            let answer = asker.ask(stream, buffers, &request, most.max(ENOUGH_TO_SHOW)).await?;
+            judge::whole(&probe.expected, &answer.head, &answer.body)
+        }
+        (Probe::Grpc(probe), Some(asker)) => {
+            let request = Http2Request::call(probe, host, tls.is_some(), agent, question.total);
+            let answer = asker.ask(stream, buffers, &request, MAX_REST).await?;
+            judge::grpc(probe, &answer)
+        }
+        // It is over HTTP/2 in any case.
+        (Probe::Grpc(_), None) => return Err(Fault::Other("is not asked over HTTP/2".to_owned())),
+    };
+    let keeps = !question.keepalive.is_zero();
+    Ok((outcome, keeps && connection.is_usable()))
+}
+
+/// Sends a request over HTTP/1 and reads the answer. Returns what it shows, and whether the connection can be kept.
+async fn exchange_http1(
     stream: &mut Stream,
     question: &Question,
     probe: &HttpProbe,

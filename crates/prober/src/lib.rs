@@ -4,15 +4,19 @@
 //! of the checks. Must never: decide what a result means for an order or for traffic; results of checks go into the entries
 //! of [`upstream::health`], which judge them, and those of gates back to the asker.
 //!
-//! Start reading at [`Prober`]; `ask.rs` asks one server, `checks.rs` has the turns.
+//! Start reading at [`Prober`]; `ask.rs` asks one server, over HTTP/2 with `http2.rs`, `checks.rs` has the turns.
 
 mod ask;
 mod checks;
+mod fault;
+mod http2;
 mod judge;
 mod prober;
 mod schedule;
 mod shared;
 
+#[cfg(test)]
+mod http2_tests;
 #[cfg(test)]
 mod tests;
 

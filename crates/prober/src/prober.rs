@@ -74,10 +74,16 @@ impl Prober {
     ///
     /// # Errors
     /// The configuration's TLS is not known; the text says so.
-    pub fn context(&self, config: &Arc<Config>, tls: &ProbeTls) -> Result<Arc<UpstreamContext>, String> {
+    pub fn context(
+        &self,
+        config: &Arc<Config>,
+        tls: &ProbeTls,
+        over_http2: bool,
+    ) -> Result<Arc<UpstreamContext>, String> {
         let known = lock(&self.inner.contexts);
         let contexts = known.iter().find(|(known, _)| known.as_ptr() == Arc::as_ptr(config));
-        let context = contexts.and_then(|(_, contexts)| contexts.upstreams.of_probes(tls.location));
+        let context =
+            contexts.and_then(|(_, contexts)| contexts.upstreams.of_probes(tls.location, over_http2));
         context.cloned().ok_or_else(|| "its TLS is not set up".to_owned())
     }
 
@@ -96,7 +102,10 @@ impl Prober {
                 rules.entry(name).or_default().push((Arc::clone(&spec.text), spec.rules));
                 checks.push(ConfiguredCheck {
                     group: Arc::clone(&group),
-                    context: spec.tls.as_ref().and_then(|tls| self.context(config, tls).ok()),
+                    context: spec
+                        .tls
+                        .as_ref()
+                        .and_then(|tls| self.context(config, tls, spec.probe.is_over_http2()).ok()),
                     probe: Arc::new(spec.probe.clone()),
                     spec: Arc::new(spec.clone()),
                 });

@@ -29,7 +29,7 @@ fn config(http: &str) -> Arc<Config> {
 }
 
 /// A prober at work on a configuration, with the groups whose peers refer to the entries.
-fn at_work(http: &str) -> (Prober, Vec<Group>) {
+pub(crate) fn at_work(http: &str) -> (Prober, Vec<Group>) {
     let (prober, config) = (Prober::new(Instant::now()), config(http));
     prober.configure(&config, &Default::default());
     let group = |entry: &engine::modules::upstream::GroupEntry| {
@@ -39,7 +39,7 @@ fn at_work(http: &str) -> (Prober, Vec<Group>) {
     (prober, groups)
 }
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -81,7 +81,13 @@ fn ask(answer: &'static str, expected: AnswerTest) -> Result<String, String> {
             stream.write_all(answer.as_bytes()).unwrap();
         }
     });
-    let probe = HttpProbe { uri: "/up".into(), expected, host: ProbeHost::Target, headers: Box::default() };
+    let probe = HttpProbe {
+        uri: "/up".into(),
+        expected,
+        host: ProbeHost::Target,
+        headers: Box::default(),
+        over_http2: false,
+    };
     let question = Question {
         address: address.into(),
         probe: Arc::new(Probe::Http(probe)),
@@ -103,7 +109,7 @@ fn answers_are_judged_in_words() {
             format!("match m {{ {tests} }} upstream blue {{ server 127.0.0.1:1; health_check match=m; }}");
         match config(&text).groups[0].checks[0].probe.clone() {
             Probe::Http(probe) => probe.expected,
-            Probe::Connect => panic!(),
+            Probe::Connect | Probe::Grpc(_) => panic!(),
         }
     };
     for (tests, answer, found) in [

@@ -94,8 +94,8 @@ impl UpstreamContext {
 #[derive(Debug, Default)]
 pub struct UpstreamContexts {
     locations: Vec<Option<Arc<UpstreamContext>>>,
-    /// For gates and health checks, by the location whose settings they have.
-    probes: HashMap<usize, Option<Arc<UpstreamContext>>>,
+    /// For gates and health checks, by the location whose settings they have and whether they speak HTTP/2.
+    probes: HashMap<(usize, bool), Option<Arc<UpstreamContext>>>,
 }
 
 /// Returns a digest of the settings that must be equal for locations to share a context.
@@ -140,9 +140,10 @@ impl UpstreamContexts {
                 let build = || context(&proxy.ssl, is_http2, id, findings).map(Arc::new);
                 known.entry(id).or_insert_with(build).clone()
             };
-            // Questions are asked in HTTP/1.1.
             if asked.contains(&at) {
-                probes.insert(at, build(false));
+                for is_http2 in [false, true] {
+                    probes.insert((at, is_http2), build(is_http2));
+                }
             }
             if !proxy.pass.as_ref().is_some_and(|pass| pass.over_tls) {
                 continue;
@@ -155,8 +156,8 @@ impl UpstreamContexts {
     }
 
     /// Returns the context of questions with a location's settings, if there are any.
-    pub fn of_probes(&self, location: LocationId) -> Option<&Arc<UpstreamContext>> {
-        self.probes.get(&(location.0 as usize))?.as_ref()
+    pub fn of_probes(&self, location: LocationId, over_http2: bool) -> Option<&Arc<UpstreamContext>> {
+        self.probes.get(&(location.0 as usize, over_http2))?.as_ref()
     }
 
     /// Returns the context of a location, if its upstream may be spoken to over TLS.

@@ -41,7 +41,7 @@ fn grpc_calls_of_all_kinds_pass_and_a_switch_closes_their_streams() {
          http {{
              upstream blue {{ server 127.0.0.1:{blue}; keepalive 8; }}
              upstream green {{ server 127.0.0.1:{green}; keepalive 8; }}
-             switch $host $live {{ default blue; streams close; }}
+             switch $host $live {{ default blue; streams close; gate type=grpc; }}
              server {{
                  listen 127.0.0.1:{front};
                  listen 127.0.0.1:{tls_front} ssl;
@@ -51,7 +51,11 @@ fn grpc_calls_of_all_kinds_pass_and_a_switch_closes_their_streams() {
                  ssl_certificate front.crt;
                  ssl_certificate_key front.key;
                  client_max_body_size 0;
-                 location / {{ grpc_pass grpc://$live; }}
+                 location / {{
+                     grpc_pass grpc://$live;
+                     health_check type=grpc interval=200ms fails=1000;
+                     health_check type=grpc grpc_service=not.There interval=200ms fails=1000;
+                 }}
              }}
          }}",
         user.trim()
@@ -79,7 +83,18 @@ fn grpc_calls_of_all_kinds_pass_and_a_switch_closes_their_streams() {
     assert_eq!(next(), "called over TLS", "{}", log());
     assert_eq!(next(), "called in clear", "{}", log());
     assert_eq!(next(), "streaming", "{}", log());
-    say(folder.path(), &["switch", "127.0.0.1", "green"]).done();
+    // What the checks have found by now.
+    let status = || say(folder.path(), &["status", "--json"]).done();
+    let deadline = Instant::now() + PATIENCE;
+    while !["is SERVING", "answered grpc-status 5 (NOT_FOUND): no such service"]
+        .iter()
+        .all(|it| status().contains(it))
+    {
+        assert!(Instant::now() < deadline, "{}", status());
+        std::thread::sleep(10 * GLANCE);
+    }
+    let switched = say(folder.path(), &["switch", "127.0.0.1", "green"]).done();
+    assert!(switched.contains("green is up"), "{switched}");
     calls.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(next(), "switched", "{}", log());
     assert!(calls.wait().unwrap().success());

@@ -26,6 +26,7 @@ class Service(grpc.GenericRpcHandler):
     def service(self, details):
         method = details.method.rsplit("/", 1)[1]
         kinds = {
+            "Check": grpc.unary_unary_rpc_method_handler(self.check),
             "unary": grpc.unary_unary_rpc_method_handler(self.unary),
             "collect": grpc.stream_unary_rpc_method_handler(self.collect),
             "count": grpc.unary_stream_rpc_method_handler(self.count),
@@ -35,6 +36,12 @@ class Service(grpc.GenericRpcHandler):
             "fail": grpc.unary_unary_rpc_method_handler(self.fail),
         }
         return kinds.get(method)
+
+    async def check(self, request, context):
+        if request:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        # HealthCheckResponse with SERVING.
+        return b"\x08\x01"
 
     async def unary(self, request, context):
         context.set_trailing_metadata((("served-by", self.name.decode()),))

@@ -5,7 +5,7 @@
 use crate::config::{Builder, invalid_parameter, number};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::upstream;
-use crate::probe::Scheme;
+use crate::probe::{Scheme, grpc_status, is_grpc_service};
 use ::upstream::health::{CheckRules, Mandatory};
 use conf::{Diagnostic, Span, Word};
 
@@ -31,6 +31,8 @@ pub struct CheckDraft {
     pub(super) port: Option<u16>,
     /// The name of a `match` block.
     pub(super) matches: Option<(Box<str>, Span)>,
+    /// A call of gRPC's health service is asked instead: about which service, and with which status as the answer.
+    pub(super) grpc: Option<(Box<str>, u8)>,
     pub(super) interval_ms: u64,
     pub(super) jitter_ms: u64,
     pub(super) timeout_ms: Option<u64>,
@@ -39,11 +41,17 @@ pub struct CheckDraft {
 
 impl CheckDraft {
     /// Returns what it asks, as it is shown.
-    pub(super) fn text(&self, over_tls: bool) -> String {
-        let mut text = match &self.uri {
-            Some(uri) => format!("GET {uri}"),
-            None => "connect".to_owned(),
+    pub(super) fn text(&self, over_tls: bool, over_http2: bool) -> String {
+        let mut text = match (&self.grpc, &self.uri) {
+            (Some((service, 0)), _) => format!("gRPC {service}"),
+            (Some((service, status)), _) => format!("gRPC {service} grpc_status={status}"),
+            (None, Some(uri)) => format!("GET {uri}"),
+            (None, None) => "connect".to_owned(),
         };
+        text.truncate(text.trim_end().len());
+        if over_http2 && self.grpc.is_none() {
+            text.push_str(" http2");
+        }
         if over_tls {
             text.push_str(" https");
         }
@@ -66,13 +74,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
     Args::AtLeast(0),
     "[interval=time] [jitter=time] [fails=number] [passes=number] [timeout=time] [uri=uri] \
      [host=name] [scheme=http|https] [port=number] [match=name] [mandatory [persistent]] \
-     [keepalive_time=time] [type=http|tcp]",
+     [keepalive_time=time] [type=http|tcp|grpc [grpc_service=name] [grpc_status=status]]",
     health_check,
 )
 .doc(
     "Checks the servers of a group while they serve: of the one that the location leads to (of all \
      targets, if that is a switch), or of the block. Every interval= (by default 5s, with a random \
-     delay of up to jitter=) each is asked uri= (by default /), or with type=tcp for a connection. \
+     delay of up to jitter=) each is asked uri= (by default /), or with type=tcp for a connection, or with \
+     type=grpc gRPC's health service whether it is SERVING, about grpc_service= or the whole server; with \
+     grpc_status= that the call ends with this status (unimplemented: a server without that service). \
      fails= failed checks in a row (by default 1) make a server unhealthy: it gets no new request \
      until it has passed passes= in a row (by default 1). A check fails unless its answer has a \
      status from 200 to 399 and is there within timeout= (by default interval=, or \
@@ -84,7 +94,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
 .example("health_check interval=2s jitter=500ms fails=3 passes=2 uri=/health match=ready;")];
 
 /// The names of all parameters with a value.
-const PARAMETERS: [&str; 12] = [
+const PARAMETERS: [&str; 14] = [
     "interval",
     "jitter",
     "fails",
@@ -97,6 +107,8 @@ const PARAMETERS: [&str; 12] = [
     "match",
     "keepalive_time",
     "type",
+    "grpc_service",
+    "grpc_status",
 ];
 
 fn health_check(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
@@ -114,6 +126,7 @@ fn health_check(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
             scheme: None,
             port: None,
             matches: None,
+            grpc: None,
             interval_ms: 5000,
             jitter_ms: 0,
             timeout_ms: None,
@@ -122,7 +135,8 @@ fn health_check(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
         of_request: None,
         persistent: None,
         timeout: None,
-        tcp: false,
+        kind: Kind::Http,
+        of_grpc: None,
     };
     b.each(&d.args, |word| reading.read(word))?;
     let check = reading.complete()?;
@@ -136,7 +150,17 @@ struct Reading {
     of_request: Option<(String, Span)>,
     persistent: Option<Span>,
     timeout: Option<Span>,
-    tcp: bool,
+    kind: Kind,
+    /// The first parameter that has no meaning without gRPC.
+    of_grpc: Option<(String, Span)>,
+}
+
+/// `type=`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tcp,
+    Grpc,
 }
 
 impl Reading {
@@ -176,14 +200,27 @@ impl Reading {
                 check.scheme = Some(scheme.ok_or_else(|| invalid_parameter(word).help("http or https"))?);
             }
             "type" => match value {
-                "http" => self.tcp = false,
-                "tcp" => self.tcp = true,
-                "grpc" => return Err(no_grpc(word)),
-                _ => return Err(invalid_parameter(word).help("http or tcp")),
+                "http" => self.kind = Kind::Http,
+                "tcp" => self.kind = Kind::Tcp,
+                "grpc" => self.kind = Kind::Grpc,
+                _ => return Err(invalid_parameter(word).help("http, tcp or grpc")),
             },
-            "grpc_service" | "grpc_status" => return Err(no_grpc(word)),
+            "grpc_service" | "grpc_status" => {
+                self.of_grpc.get_or_insert((name.to_owned(), word.span));
+                let (service, status) = check.grpc.get_or_insert_default();
+                match (name, grpc_status(value)) {
+                    ("grpc_status", Some(known)) => *status = known,
+                    ("grpc_status", None) => {
+                        return Err(invalid_parameter(word).help("a status of gRPC: 0 to 16, or its name"));
+                    }
+                    _ if is_grpc_service(value) => *service = value.into(),
+                    _ => return Err(invalid_parameter(word).help("a service: helloworld.Greeter")),
+                }
+            }
             "uri" | "host" | "match" => {
-                self.of_request.get_or_insert((name.to_owned(), word.span));
+                if name != "host" || self.of_request.is_none() {
+                    self.of_request = Some((name.to_owned(), word.span));
+                }
                 match name {
                     "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
                         check.uri = Some(value.into());
@@ -203,12 +240,25 @@ impl Reading {
 
     fn complete(self) -> Result<CheckDraft, Diagnostic> {
         let mut check = self.check;
-        if self.tcp {
-            if let Some((name, span)) = self.of_request {
-                let text = format!("{name}= has no meaning with type=tcp: nothing is asked");
-                return Err(Diagnostic::error(span, text).help("leave out type=tcp, or the parameter"));
+        if self.kind != Kind::Http {
+            let is_grpc = self.kind == Kind::Grpc;
+            // gRPC has a Host too.
+            if let Some((name, span)) = self.of_request.filter(|(name, _)| !is_grpc || name != "host") {
+                let text = match is_grpc {
+                    true => format!("{name}= has no meaning with type=grpc: its health service is asked"),
+                    false => format!("{name}= has no meaning with type=tcp: nothing is asked"),
+                };
+                return Err(Diagnostic::error(span, text).help("leave out type=, or the parameter"));
             }
             check.uri = None;
+        }
+        match (self.kind, self.of_grpc) {
+            (Kind::Grpc, _) => drop(check.grpc.get_or_insert_default()),
+            (_, None) => {}
+            (_, Some((name, span))) => {
+                let text = format!("{name}= has no meaning without type=grpc");
+                return Err(Diagnostic::error(span, text).help("write type=grpc, or leave it out"));
+            }
         }
         if let Some(span) = self.persistent {
             if check.rules.mandatory == Mandatory::No {
@@ -226,13 +276,6 @@ impl Reading {
         }
         Ok(check)
     }
-}
-
-fn no_grpc(word: &Word) -> Diagnostic {
-    let text = "health_check cannot ask in gRPC: it speaks HTTP/1.1";
-    Diagnostic::error(word.span, text).help(
-        "ask an HTTP port of the server, health_check port=8080 uri=/health, or for a connection, type=tcp",
-    )
 }
 
 fn is_host(value: &str) -> bool {

@@ -16,7 +16,7 @@ use super::upstream::Origin;
 use super::{Module, proxy};
 use crate::config::{Builder, LocationId, Settings};
 use crate::probe::{
-    AnswerTest, CheckSpec, CheckTimes, GroupTls, HttpProbe, Probe, ProbeHost, ProbeTls, Scheme,
+    AnswerTest, CheckSpec, CheckTimes, GroupTls, GrpcProbe, HttpProbe, Probe, ProbeHost, ProbeTls, Scheme,
 };
 use crate::template::Part;
 use conf::{Diagnostic, Span};
@@ -67,11 +67,19 @@ fn finish(b: &mut Builder<'_>) {
 
 fn group_tls(b: &Builder<'_>, number: usize) -> GroupTls {
     let mut tls = GroupTls::default();
+    let mut in_http1 = false;
     for (index, scope) in b.draft.scopes.iter().enumerate() {
-        let settings = &scope.settings.proxy;
-        let Some(pass) = &settings.pass else { continue };
+        let settings = serving(&scope.settings);
+        // Application servers are asked for a connection alone.
+        let Some(pass) = settings.pass.as_ref().filter(|_| settings.kind.gateway().is_none()) else {
+            continue;
+        };
         if !leads_to(b, pass, number) {
             continue;
+        }
+        match settings.speaks_http2() {
+            true => tls.http2 = true,
+            false => in_http1 = true,
         }
         match pass.over_tls {
             true if tls.first.is_none() => tls.first = Some(probe_tls(settings, index)),
@@ -79,6 +87,7 @@ fn group_tls(b: &Builder<'_>, number: usize) -> GroupTls {
             false => tls.in_clear = true,
         }
     }
+    tls.http2 &= !in_http1;
     tls
 }
 
@@ -135,7 +144,8 @@ fn add(b: &mut Builder<'_>, check: &CheckDraft) -> Result<(), Diagnostic> {
         Place::Group(number) => {
             let tls = b.draft.groups[number].tls.of(check.scheme);
             b.draft.http.health.tls_at_http |= tls == Some(ProbeTls::AT_HTTP);
-            let spec = spec(b, check, number, 0, tls, &expected);
+            let over_http2 = check.port.is_none() && b.draft.groups[number].tls.http2;
+            let spec = spec(b, check, (number, 0), tls, over_http2, &expected);
             push(b, number, spec);
         }
         Place::Location(scope) => {
@@ -144,10 +154,16 @@ fn add(b: &mut Builder<'_>, check: &CheckDraft) -> Result<(), Diagnostic> {
                 return Err(Diagnostic::error(check.span, "health_check in a location without proxy_pass")
                     .help("write it beside proxy_pass http://GROUP;, or into the upstream block"));
             };
-            if pass.kind != PassKind::Proxy && check.uri.is_some() && check.port.is_none() {
+            let over_http2 = check.port.is_none() && settings.speaks_http2();
+            if check.grpc.is_some() && !settings.speaks_http2() {
+                let text = "type=grpc of health_check in a location that speaks no HTTP/2";
+                return Err(Diagnostic::error(check.span, text)
+                    .help("write it beside grpc_pass, or into the upstream block"));
+            }
+            if pass.kind.gateway().is_some() && check.uri.is_some() && check.port.is_none() {
                 let prefix = pass.kind.row().prefix;
                 let text =
-                    format!("health_check asks over HTTP/1, which servers of {prefix}_pass do not speak");
+                    format!("health_check asks over HTTP, which servers of {prefix}_pass do not speak");
                 return Err(Diagnostic::error(check.span, text)
                     .help("ask for a connection alone: health_check type=tcp; or name a port that speaks HTTP: port="));
             }
@@ -161,7 +177,7 @@ fn add(b: &mut Builder<'_>, check: &CheckDraft) -> Result<(), Diagnostic> {
                 b.diagnostics.extend(fault);
             }
             for number in groups(b, &pass, check.span)? {
-                let spec = spec(b, check, number, scope, tls.clone(), &expected);
+                let spec = spec(b, check, (number, scope), tls.clone(), over_http2, &expected);
                 push(b, number, spec);
             }
         }
@@ -211,9 +227,9 @@ fn expected(b: &Builder<'_>, check: &CheckDraft) -> Result<AnswerTest, Diagnosti
 fn spec(
     b: &Builder<'_>,
     check: &CheckDraft,
-    number: usize,
-    scope: usize,
+    (number, scope): (usize, usize),
     tls: Option<ProbeTls>,
+    over_http2: bool,
     expected: &AnswerTest,
 ) -> CheckSpec {
     let connection = &serving(&b.draft.scopes[scope].settings).connection;
@@ -221,17 +237,22 @@ fn spec(
     // A check that takes longer than the interval would delay the next one, and with it what it finds out.
     let total = check.timeout_ms.unwrap_or(check.interval_ms.min(connect.saturating_add(read)));
     let host = check.host.as_deref().unwrap_or(&b.draft.groups[number].spec.name);
-    let probe = match &check.uri {
-        None => Probe::Connect,
-        Some(uri) => Probe::Http(HttpProbe {
+    let name = ProbeHost::Name(host.into());
+    let probe = match (&check.grpc, &check.uri) {
+        (Some((service, status)), _) => {
+            Probe::Grpc(GrpcProbe { service: service.clone(), status: *status, host: name })
+        }
+        (None, None) => Probe::Connect,
+        (None, Some(uri)) => Probe::Http(HttpProbe {
             uri: uri.clone(),
             expected: expected.clone(),
-            host: ProbeHost::Name(host.into()),
+            host: name,
             headers: Box::default(),
+            over_http2,
         }),
     };
     CheckSpec {
-        text: check.text(tls.is_some()).into(),
+        text: check.text(tls.is_some(), probe.is_over_http2()).into(),
         rules: check.rules,
         probe,
         host: host.into(),

@@ -24,7 +24,7 @@ fn expected(tests: &str) -> AnswerTest {
     ));
     match blue[0].probe.clone() {
         Probe::Http(probe) => probe.expected,
-        Probe::Connect => panic!(),
+        Probe::Connect | Probe::Grpc(_) => panic!(),
     }
 }
 
@@ -57,6 +57,57 @@ fn parameters_are_read() {
         location("proxy_pass http://blue; health_check type=tcp interval=3s timeout=2s mandatory;");
     assert_eq!((&*blue[0].text, &blue[0].probe, blue[0].times.total), ("connect", &Probe::Connect, 2000));
     assert_eq!(blue[0].rules.mandatory, Mandatory::Yes);
+}
+
+#[test]
+fn checks_speak_what_their_location_speaks() {
+    use crate::probe::{GrpcProbe, ProbeHost};
+    let ask = |inside: &str| location(inside)[0][0].clone();
+    let grpc = |service: &str, status| {
+        let host = ProbeHost::Name("blue".into());
+        Probe::Grpc(GrpcProbe { service: service.into(), status, host })
+    };
+    let plain = ask("grpc_pass grpc://blue; health_check type=grpc;");
+    assert_eq!((&*plain.text, &plain.probe), ("gRPC", &grpc("", 0)));
+    let more = "grpc_pass grpcs://blue; health_check grpc_status=unimplemented type=grpc grpc_service=a.B;";
+    let more = ask(more);
+    assert_eq!((&*more.text, &more.probe), ("gRPC a.B grpc_status=12 https", &grpc("a.B", 12)));
+    assert!(more.tls.is_some());
+    let named = ask("proxy_pass http://blue; proxy_http_version 2; health_check type=grpc host=a.test;");
+    assert_eq!((&*named.text, &*named.host), ("gRPC host=a.test", "a.test"));
+    let over_http2 = |inside: &str| {
+        let check = ask(inside);
+        (check.probe.is_over_http2(), check.text.to_string())
+    };
+    let get = |text: &str| (text.contains("http2"), text.to_owned());
+    assert_eq!(over_http2("grpc_pass blue; health_check;"), get("GET / http2"));
+    assert_eq!(over_http2("proxy_pass http://blue; proxy_http_version 2; health_check;"), get("GET / http2"));
+    assert_eq!(over_http2("grpc_pass blue; health_check port=81;"), get("GET / port=81"));
+    assert_eq!(over_http2("proxy_pass http://blue; health_check;"), get("GET /"));
+    // In a block it is what all locations speak that lead there.
+    let block = |locations: &str| {
+        let config = config_of(&format!(
+            "http {{ upstream red {{ server 127.0.0.1:3; health_check; }} server {{ listen 80; {locations} }} }}"
+        ));
+        config.groups[0].checks[0].probe.is_over_http2()
+    };
+    let (h2, h1) = ("location /2 { grpc_pass red; }", "location /1 { proxy_pass http://red; }");
+    assert!(block(h2) && !block(h1) && !block(&format!("{h2} {h1}")) && !block(""));
+    let faults = |inside: &str| {
+        let text = format!("http {{ {GROUPS} server {{ listen 80; location / {{ {inside} }} }} }}");
+        faults_of(&text)[0].clone()
+    };
+    for (inside, fault) in [
+        ("proxy_pass http://blue; health_check type=grpc;", "type=grpc of health_check in a location that"),
+        ("grpc_pass blue; health_check type=grpc uri=/x;", "uri= has no meaning with type=grpc"),
+        ("grpc_pass blue; health_check grpc_status=0;", "grpc_status= has no meaning without type=grpc"),
+        ("grpc_pass blue; health_check type=grpc grpc_status=17;", "invalid parameter \"grpc_status=17\""),
+        ("grpc_pass blue; health_check type=grpc grpc_service=;", "invalid parameter \"grpc_service=\""),
+        ("grpc_pass blue; health_check type=udp;", "invalid parameter \"type=udp\""),
+        ("fastcgi_pass blue; health_check;", "health_check asks over HTTP, which servers of fastcgi_pass"),
+    ] {
+        assert!(faults(inside).starts_with(fault), "{inside}: {}", faults(inside));
+    }
 }
 
 #[test]
@@ -170,11 +221,11 @@ fn faults_say_what_to_do() {
         ("proxy_pass http://blue; health_check match=no;", "no match \"no\""),
         (
             "proxy_pass http://blue; health_check type=grpc;",
-            "health_check cannot ask in gRPC: it speaks HTTP/1.1",
+            "type=grpc of health_check in a location that speaks no HTTP/2",
         ),
         (
             "proxy_pass http://blue; health_check grpc_service=a;",
-            "health_check cannot ask in gRPC: it speaks HTTP/1.1",
+            "grpc_service= has no meaning without type=grpc",
         ),
         (
             "proxy_pass http://blue; health_check type=tcp uri=/;",

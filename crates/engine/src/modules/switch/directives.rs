@@ -96,7 +96,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         Contexts::SWITCH,
         Args::AtLeast(1),
         "[healthy=number] [fraction=percent] [passes=number] [interval=time] [timeout=time] \
-         [scheme=http|https] [uri=uri [status=code[-code]] [host=name] [header=field:value] ... [match=text]]",
+         [scheme=http|https] [uri=uri [status=code[-code]] [host=name] [header=field:value] ... [match=text] \
+         | type=grpc [grpc_service=name] [grpc_status=status] [host=name]]",
         gate,
     )
     .doc(
@@ -109,8 +110,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          an interval. The request has the target's \
          name as its Host, or that of host= ($key is the key that is switched, if it is a \
          single one), and the fields of header=. match= asks for a text in the first 64 KiB of \
-         the body, match=~ for a match of a regular expression. A question is asked over TLS if all \
-         locations that lead to the target have proxy_pass https://, with the proxy_ssl_ directives of \
+         the body, match=~ for a match of a regular expression. With type=grpc gRPC's health service is asked \
+         whether it is SERVING, about grpc_service= or the whole server; with grpc_status= that the call ends \
+         with this status. A question is asked over HTTP/2 if all locations that lead to the target speak that, \
+         and over TLS if all \
+         locations that lead to the target have proxy_pass https:// (or grpcs://), with the proxy_ssl_ directives of \
          the first; scheme= says otherwise (https without such a location takes those of http).",
     )
     .example("gate healthy=2 passes=3 timeout=2s uri=/health status=200 host=$key match=ready;"),

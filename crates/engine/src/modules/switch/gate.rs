@@ -4,7 +4,8 @@
 
 use crate::config::{invalid_parameter, number};
 use crate::probe::{
-    AnswerTest, BodyMatch, BodyTest, HttpProbe, Probe, ProbeHost, Scheme, Statuses, status_range,
+    AnswerTest, BodyMatch, BodyTest, GrpcProbe, HttpProbe, Probe, ProbeHost, Scheme, Statuses, grpc_status,
+    is_grpc_service, status_range,
 };
 use crate::regex::Regex;
 use conf::{Diagnostic, Word};
@@ -51,9 +52,21 @@ impl GateSpec {
 }
 
 /// The names of all parameters.
-const PARAMETERS: [&str; 11] = [
-    "healthy", "fraction", "passes", "interval", "timeout", "uri", "status", "host", "header", "match",
+const PARAMETERS: [&str; 14] = [
+    "healthy",
+    "fraction",
+    "passes",
+    "interval",
+    "timeout",
+    "uri",
+    "status",
+    "host",
+    "header",
+    "match",
     "scheme",
+    "type",
+    "grpc_service",
+    "grpc_status",
 ];
 
 /// Parses the parameters.
@@ -64,7 +77,10 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
         expected: AnswerTest::default(),
         host: ProbeHost::Target,
         headers: Box::default(),
+        over_http2: false,
     };
+    let mut grpc: Option<GrpcProbe> = None;
+    let mut of_grpc: Option<&Word> = None;
     // The first parameter that has no meaning without a request.
     let mut of_request: Option<&Word> = None;
     for word in &d.args {
@@ -91,6 +107,16 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
                 let scheme = Scheme::parse(value);
                 gate.scheme = Some(scheme.ok_or_else(|| invalid_parameter(word).help("http or https"))?);
             }
+            "type" if value == "grpc" => {
+                grpc = Some(GrpcProbe { service: "".into(), status: 0, host: ProbeHost::Target });
+            }
+            "type" => {
+                let help = "type=grpc; without it a connection is asked for, or uri= for an answer";
+                return Err(invalid_parameter(word).help(help));
+            }
+            "grpc_service" | "grpc_status" => {
+                of_grpc.get_or_insert(word);
+            }
             "uri" if value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 http.uri = value.into();
             }
@@ -105,6 +131,14 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
             _ => return Err(unknown(word)),
         }
     }
+    if let Some(probe) = grpc {
+        gate.probe = Probe::Grpc(grpc_parameters(d, probe, http.host)?);
+        return Ok(gate);
+    }
+    if let Some(word) = of_grpc {
+        let fault = Diagnostic::error(word.span, format!("{} of a gate needs type=grpc", word.text()));
+        return Err(fault.help("say that gRPC's health service is asked: gate type=grpc;"));
+    }
     match of_request {
         Some(word) if http.uri.is_empty() => {
             let name = word.text().to_string();
@@ -116,6 +150,33 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
         _ => {}
     }
     Ok(gate)
+}
+
+/// Reads what is said about a call of gRPC's health service.
+fn grpc_parameters(
+    d: &conf::Directive,
+    mut probe: GrpcProbe,
+    host: ProbeHost,
+) -> Result<GrpcProbe, Diagnostic> {
+    probe.host = host;
+    for word in &d.args {
+        match word.str()?.split_once('=').unwrap_or_default() {
+            ("grpc_service", value) if is_grpc_service(value) => probe.service = value.into(),
+            ("grpc_service", _) => return Err(invalid_parameter(word).help("a service: helloworld.Greeter")),
+            ("grpc_status", value) => {
+                let status = grpc_status(value);
+                let help = "a status of gRPC: 0 to 16, or its name";
+                probe.status = status.ok_or_else(|| invalid_parameter(word).help(help))?;
+            }
+            (name @ ("uri" | "status" | "header" | "match"), _) => {
+                let text =
+                    format!("{name}= of a gate has no meaning with type=grpc: its health service is asked");
+                return Err(Diagnostic::error(word.span, text).help("leave out type=, or the parameter"));
+            }
+            _ => {}
+        }
+    }
+    Ok(probe)
 }
 
 fn request_parameter(http: &mut HttpProbe, word: &Word, name: &str, value: &str) -> Result<(), Diagnostic> {

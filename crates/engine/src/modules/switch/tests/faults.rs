@@ -81,6 +81,16 @@ fn faults_are_named_with_their_cause() {
         ("switch $host $a { default blue; gate passes=0; }", "invalid number of passes \"0\""),
         ("switch $host $a { default blue; gate interval=0; }", "invalid interval \"0\""),
         ("switch $host $a { default blue; gate match=up; }", "match= of a gate needs uri="),
+        ("switch $host $a { default blue; gate type=tcp; }", "invalid parameter \"type=tcp\""),
+        ("switch $host $a { default blue; gate grpc_status=0; }", "grpc_status=0 of a gate needs type=grpc"),
+        (
+            "switch $host $a { default blue; gate type=grpc uri=/x; }",
+            "uri= of a gate has no meaning with type=grpc: its health service is asked",
+        ),
+        (
+            "switch $host $a { default blue; gate type=grpc grpc_status=x; }",
+            "invalid parameter \"grpc_status=x\"",
+        ),
         ("switch $host $a { default blue; gate uri=/ host=$x; }", "invalid host \"$x\" of the gate"),
         ("switch $host $a { default blue; gate uri=/ header=a; }", "invalid header \"a\" of the gate"),
         ("switch $host $a { default blue; gate uri=/ match=; }", "invalid match \"\" of the gate"),

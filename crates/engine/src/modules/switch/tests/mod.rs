@@ -9,7 +9,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules;
 use crate::phase::{self, Content, Effect, Step, Wake};
-use crate::probe::{AnswerTest, HttpProbe, Probe, ProbeHost, Statuses};
+use crate::probe::{AnswerTest, GrpcProbe, HttpProbe, Probe, ProbeHost, Statuses};
 use crate::testing::{TestHost, answer, config_of, exchange};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,6 +88,7 @@ fn settings_and_their_defaults() {
     let gate = other.gate.clone().unwrap();
     assert_eq!((gate.healthy, gate.timeout_ms), (1, 2000));
     let plain = HttpProbe {
+        over_http2: false,
         uri: "/health".into(),
         expected: AnswerTest {
             statuses: Statuses { ranges: [200..=299, 304..=304].into(), are_refused: false },
@@ -112,6 +113,12 @@ fn settings_and_their_defaults() {
     assert_eq!((third.rules.kind, &third.state), (KeyKind::Text, &StatePath::Memory));
     assert_eq!(third.streams, StreamsPolicy::CloseAfter { ms: 30_000 });
     assert_eq!(third.gate.as_ref().map(|gate| gate.probe.clone()), Some(Probe::Connect));
+    let called = self::config(
+        "switch $host $a { default blue; gate type=grpc host=$key grpc_service=a.B healthy=1; }",
+        "",
+    );
+    let grpc = GrpcProbe { service: "a.B".into(), status: 0, host: ProbeHost::Key };
+    assert_eq!(called.switches[0].gate.clone().unwrap().probe, Probe::Grpc(grpc));
     for (key, kind) in
         [("$http_host", KeyKind::Host), ("${server_name}", KeyKind::Host), ("$hostname", KeyKind::Text)]
     {
