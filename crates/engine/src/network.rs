@@ -180,14 +180,27 @@ pub struct DialFault {
 pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Connection>, DialFault>>>>;
 
 /// A request's body on its way to the script that reads it (`ngx.req.socket`): the server puts in what comes while the script
-/// waits, and only then.
+/// waits, and only then. A raw one is all that the client sends, and takes what the script sends to it.
 #[derive(Debug, Default)]
 pub struct BodyTap {
     bytes: RefCell<Vec<u8>>,
     taken: Cell<usize>,
     end: Cell<Option<TapEnd>>,
     is_wanted: Cell<bool>,
+    outgoing: Option<RefCell<Outgoing>>,
 }
+
+/// What a script has sent to its client past the answer, and the connection has not taken.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The client takes no more.
+    pub has_failed: bool,
+}
+
+/// How much of that there may be.
+const MOST_OUTGOING: usize = 64 << 10;
 
 /// How a tapped body has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +212,40 @@ pub enum TapEnd {
 }
 
 impl BodyTap {
+    /// Makes a raw one, which sends these bytes first.
+    pub fn raw(first: Vec<u8>) -> BodyTap {
+        let outgoing = Outgoing { bytes: first, has_failed: false };
+        BodyTap { outgoing: Some(RefCell::new(outgoing)), ..BodyTap::default() }
+    }
+
+    /// Returns true if the script has the client's whole connection.
+    pub fn is_raw(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// Calls `act` with what is to be sent; `None` if nothing can be.
+    pub fn with_outgoing<R>(&self, act: impl FnOnce(&mut Outgoing) -> R) -> Option<R> {
+        self.outgoing.as_ref().map(|outgoing| act(&mut outgoing.borrow_mut()))
+    }
+
+    /// Takes bytes that the script sends, and returns how many. `None`: there is no room now.
+    ///
+    /// # Errors
+    /// Fails if the client takes no more.
+    pub fn send(&self, bytes: &[u8]) -> Option<Result<usize, TapEnd>> {
+        let Some(outgoing) = &self.outgoing else { return Some(Err(TapEnd::Whole)) };
+        let mut outgoing = outgoing.borrow_mut();
+        if outgoing.has_failed {
+            return Some(Err(TapEnd::Aborted));
+        }
+        let count = bytes.len().min(MOST_OUTGOING.saturating_sub(outgoing.bytes.len()));
+        if count == 0 && !bytes.is_empty() {
+            return None;
+        }
+        outgoing.bytes.extend_from_slice(&bytes[..count]);
+        Some(Ok(count))
+    }
+
     /// Returns true if the script waits for more.
     pub fn is_wanted(&self) -> bool {
         self.is_wanted.get() && self.end.get().is_none()

@@ -1,7 +1,7 @@
-//! Other libraries: lua-resty-memcached, -dns, -lrucache, -cookie.
+//! Other libraries: lua-resty-memcached, -dns, -lrucache, -cookie, -websocket.
 
 use super::{Beside, LIBRARIES, Server, are_there, until, user};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 
 #[test]
@@ -105,4 +105,58 @@ fn modules_that_libraries_require_are_there() {
     let failed: Vec<&str> = body.lines().filter(|line| line.contains(" false ")).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(body.ends_with("nil23\n"), "{body}");
+}
+
+#[test]
+fn a_websocket_server_and_its_client_talk() {
+    if !are_there(&["/usr/share/lua/5.1/nginx/websocket/server.lua"]) {
+        return;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Debian has the library under another name, and it requires itself by that.
+    let text = r#"
+        server {
+            listen unix:{folder}/front;
+            listen 127.0.0.1:{port};
+            location /server { content_by_lua_block {
+                local ws = assert(require "nginx.websocket.server":new { timeout = 5000 })
+                -- One light thread sends while the other one reads.
+                local ticks = ngx.thread.spawn(function()
+                    for i = 1, 3 do ngx.sleep(0.001) assert(ws:send_text("tick " .. i)) end
+                end)
+                while true do
+                    local data, kind, err = ws:recv_frame()
+                    if not data or kind == "close" then break end
+                    if kind == "ping" then assert(ws:send_pong(data))
+                    else ngx.thread.wait(ticks) assert(ws:send_text(("%s %d"):format(kind, #data))) end
+                end
+                ws:send_close(1000, "bye")
+            } }
+            location / { content_by_lua_block {
+                local ws = require "nginx.websocket.client":new()
+                assert(ws:connect("ws://127.0.0.1:{port}/server"))
+                assert(ws:send_ping("p"))
+                assert(ws:send_text("hello"))
+                assert(ws:send_binary(("x"):rep(60000)))
+                for i = 1, 6 do
+                    local data, kind = assert(ws:recv_frame())
+                    ngx.say(kind, " ", data)
+                end
+                assert(ws:send_close())
+                ngx.say(ws:recv_frame())
+            } }
+        }
+        "#;
+    let server = Server::start(&text.replace("{port}", &port.to_string()));
+    let (status, body) = server.get("/");
+    let mut lines: Vec<&str> = body.lines().collect();
+    let last = lines.split_off(lines.len().saturating_sub(3));
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["pong p", "text tick 1", "text tick 2", "text tick 3"],
+        "{status} {body} {}",
+        server.log()
+    );
+    assert_eq!(last, ["text text 5", "text binary 60000", "byeclose1000"], "{}", server.log());
 }

@@ -41,7 +41,7 @@ const DIRECTIVES: &[Directive] = &[
         )
         .example("accept_mutex off;"),
     Directive::new("use", Contexts::EVENTS, Args::Exactly(1), "epoll", |b, d| {
-        if d.args[0].text() != "epoll" {
+        if !["epoll", "poll", "select"].iter().any(|known| d.args[0].text() == *known) {
             let shown = d.args[0].text();
             return Err(Diagnostic::error(d.args[0].span, format!("invalid event type \"{shown}\""))
                 .help("epoll is the one event method there is: remove the line"));
@@ -49,6 +49,6 @@ const DIRECTIVES: &[Directive] = &[
         once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
     })
     .default("epoll")
-    .doc("The system's call for readiness; epoll is the one there is.")
+    .doc("The system's call for readiness. `poll` and `select` are read, and epoll is used: it is the one there is.")
     .example("use epoll;"),
 ];

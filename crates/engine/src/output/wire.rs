@@ -99,6 +99,12 @@ impl Output {
         self.wire = Vec::new();
     }
 
+    /// Says that a script has the client's connection: what is in the wire is for the caller, and nothing else is written.
+    pub fn take_over(&mut self) -> Vec<u8> {
+        (self.head_written, self.ended, self.keep_alive) = (true, true, false);
+        std::mem::take(&mut self.wire)
+    }
+
     /// Returns whether nothing more may be written.
     pub fn failed(&self) -> bool {
         self.failed

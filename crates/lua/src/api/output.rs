@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use engine::Exchange;
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
@@ -89,11 +90,19 @@ unsafe fn refuse(state: *mut lua_State, bridge: *mut Bridge) -> Option<c_int> {
         let Some(request) = frame::request(bridge) else {
             stack::raise_at(state, 1, b"no request object found");
         };
+        if has_raw_socket(request.exchange) {
+            return Some(nil_and(state, c"raw request socket acquired"));
+        }
         if request.state.header_only.get() {
             return Some(nil_and(state, c"header only"));
         }
         request.state.eof.get().then(|| nil_and(state, c"seen eof"))
     }
+}
+
+/// Returns true if a script has the client's connection (`ngx.req.socket(true)`).
+fn has_raw_socket(exchange: &Exchange) -> bool {
+    exchange.script.tap.as_ref().is_some_and(|tap| tap.is_raw())
 }
 
 /// Raises ngx_lua's error unless the running phase may write a body.
@@ -158,6 +167,9 @@ unsafe extern "C-unwind" fn eof(state: *mut lua_State) -> c_int {
         let Some(request) = frame::request(bridge) else {
             stack::raise_at(state, 1, b"no request object found");
         };
+        if has_raw_socket(request.exchange) {
+            return nil_and(state, c"raw request socket acquired");
+        }
         if request.state.eof.get() {
             return nil_and(state, c"seen eof");
         }

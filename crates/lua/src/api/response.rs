@@ -7,7 +7,7 @@ use engine::exchange::Response;
 use engine::host::Level;
 use engine::log_line;
 use engine::output::Framing;
-use http::Known;
+use http::{Known, Version};
 use mlua_sys as ffi;
 use mlua_sys::lua_State;
 
@@ -65,6 +65,8 @@ unsafe extern "C" fn status(bridge: *mut Bridge) -> c_int {
 /// Returns 0 if an answer cannot have this status; 0 as a status is none.
 unsafe extern "C" fn set_status(bridge: *mut Bridge, status: c_int) -> c_int {
     // SAFETY: see `status`.
+    let phase = unsafe { (*bridge).phase };
+    // SAFETY: see `status`.
     let Some(mut request) = (unsafe { frame::request(bridge) }) else { return 1 };
     if request.exchange.output.head_written() {
         let text = b"attempt to set ngx.status after sending out response headers";
@@ -72,12 +74,19 @@ unsafe extern "C" fn set_status(bridge: *mut Bridge, status: c_int) -> c_int {
         return 1;
     }
     let response = &mut request.exchange.response;
-    // A filter may assign an upgrade's own 101 again.
-    let is_final = status == 0 || (200..1000).contains(&status) || status == c_int::from(response.status);
+    // A filter may assign an upgrade's own 101 again, and a script may answer one.
+    let head = &request.exchange.request.head;
+    let is_upgrade = status == 101
+        && head.version == Version::Http11
+        && head.headers.has(Known::Upgrade)
+        && Phases::OUTPUT.0 & phase != 0;
+    let is_final =
+        is_upgrade || status == 0 || (200..1000).contains(&status) || status == c_int::from(response.status);
     let Some(status) = u16::try_from(status).ok().filter(|_| is_final) else { return 0 };
     response.status = status;
     response.error_status = 0;
-    response.status_line = None;
+    // nginx has no words for it.
+    response.status_line = (status == 101).then(|| b"101 Switching Protocols".to_vec());
     1
 }
 

@@ -44,7 +44,7 @@ typedef struct {
     int (*shaken)(pm_bridge *, void *);
     void *(*session)(pm_bridge *);
     void (*forget_session)(void *);
-    void *(*request_body)(pm_bridge *);
+    void *(*request_socket)(pm_bridge *, int);
 } pm_socket;
 ]]
 local C = ffi.cast("const pm_socket *", address)
@@ -532,12 +532,17 @@ local function connect(...)
     return socket
 end
 
--- The body of the request, as it comes.
+-- The body of the request, as it comes, or the connection of the client.
 local body_methods = {}
 local body_metatable = { __index = body_methods }
 for _, name in pairs { "receive", "receiveany", "receiveuntil", "settimeout", "settimeouts" } do
     body_methods[name] = methods[name]
 end
+local raw_methods = { send = methods.send }
+for name, method in pairs(body_methods) do
+    raw_methods[name] = method
+end
+local raw_metatable = { __index = raw_methods }
 local BODY = support.allowed "ngx.req.socket"
 local RAISED = {
     ["attempt to read the request body in a subrequest"] = true, ["http v2 not supported yet"] = true,
@@ -550,10 +555,8 @@ function ngx.req.socket(...)
         error("expecting zero arguments, but got " .. n, 2)
     end
     check(BODY)
-    if (...) then
-        error("ngx.req.socket(true) is not supported by pointsman", 2)
-    end
-    local handle = C.request_body(bridge)
+    local is_raw = n == 1 and (...)
+    local handle = C.request_socket(bridge, is_raw and 1 or 0)
     if handle == nil then
         local text = reason()
         if RAISED[text] then
@@ -561,7 +564,7 @@ function ngx.req.socket(...)
         end
         return nil, text
     end
-    return setmetatable({ tcp_t(handle) }, body_metatable)
+    return setmetatable({ tcp_t(handle) }, is_raw and raw_metatable or body_metatable)
 end
 
 ngx.socket = { tcp = tcp, stream = tcp, connect = connect }

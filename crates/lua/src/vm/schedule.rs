@@ -112,7 +112,7 @@ pub(super) unsafe fn resume(
     }
     // SAFETY: as above; the parts are used up here.
     let reads_on = match unsafe { frame::world(frame) } {
-        (Some(exchange), _) => progress.reads_body.take() && !exchange.request.body_settled(),
+        (Some(exchange), _) => progress.is_reading.take() && !exchange.request.body_settled(),
         _ => false,
     };
     let first = progress.with_threads(|threads| {
@@ -330,7 +330,7 @@ fn wait(state: &Rc<RequestState>) -> Flow {
     match state.progress.with_threads(|threads| threads.awaited()) {
         Some(effect) => {
             state.progress.slept.set(false);
-            state.progress.reads_body.set(matches!(effect, Effect::ReadBodyOr(_)));
+            state.progress.is_reading.set(matches!(effect, Effect::ReadBodyOr(_)));
             Flow::Wait(effect)
         }
         // Each waits for another one.

@@ -138,6 +138,17 @@ pub(super) fn begin_inner(
     subrequests::begin(thread, generation, (run_inner, begin_inner), outer, wanted)
 }
 
+/// Sends what is left of what a script has sent past the answer.
+async fn send_outgoing(cx: &mut RequestCx<'_>) {
+    let tap = cx.exchange.script.tap.as_ref();
+    let left = tap.and_then(|tap| tap.with_outgoing(|outgoing| std::mem::take(&mut outgoing.bytes)));
+    if let Some(left) = left.filter(|left| !left.is_empty()) {
+        cx.exchange.output.wire = left;
+        // That the client is gone changes nothing any more.
+        let _ = cx.send_wire().await;
+    }
+}
+
 /// How many responses to one request may fail before its connection is cut.
 const MAX_REFUSALS: u32 = 3;
 
@@ -146,6 +157,9 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
     let mut refusals = 0;
     loop {
         cx.track_choices();
+        if !matches!(step, Step::Wait(_)) {
+            send_outgoing(cx).await;
+        }
         let result = match step {
             Step::Wait(effect) => match cx.perform(effect).await {
                 Ok(wake) => {

@@ -26,6 +26,10 @@ impl RequestCx<'_> {
             Effect::ReadBody => self.read_body().await,
             Effect::ReadBodyOr(waiting) => self.read_body_or(waiting).await,
             Effect::DiscardBody => self.discard_body().await,
+            // The script may have sent something to its client before.
+            Effect::Sleep(ms) if self.exchange.script.tap.as_ref().is_some_and(|tap| tap.is_raw()) => {
+                self.wait_for(Waiting::new(tokio::time::sleep(Duration::from_millis(ms)))).await
+            }
             Effect::Sleep(ms) => {
                 let sent = self.send_postponed().await;
                 match self.go_on_without_client(sent) {
@@ -101,7 +105,8 @@ impl RequestCx<'_> {
     /// leaves.
     async fn wait_for(&mut self, mut waiting: Waiting) -> Wake {
         let mut watch = self.watches_client();
-        let is_body_wanted = self.exchange.script.tap.as_ref().is_some_and(|tap| tap.is_wanted());
+        let tap = self.exchange.script.tap.clone();
+        let is_body_wanted = tap.as_ref().is_some_and(|tap| tap.is_wanted() && !tap.is_raw());
         if is_body_wanted && self.send_continue().await.is_err() {
             return Wake::Failed(499);
         }
@@ -120,7 +125,7 @@ impl RequestCx<'_> {
             }
             client.conn_state.register(cx);
             // Where the body is read, its end is seen.
-            if watch && exchange.script.tap.is_none() {
+            if watch && tap.as_ref().is_none_or(|tap| tap.is_raw() && !tap.is_wanted()) {
                 match client.stream.poll_closed(cx) {
                     Poll::Ready(true) => return Poll::Ready(false),
                     Poll::Ready(false) => watch = false,

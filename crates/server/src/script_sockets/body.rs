@@ -1,4 +1,5 @@
-//! The body of a request as its script reads it: what the client sends goes in while the script waits.
+//! The body of a request as its script reads it, or all that its client sends: it goes in while the script waits. What the
+//! script sends to the client past the answer goes out then, too.
 
 use super::timer::LazyTimer;
 use crate::request::client::Client;
@@ -7,22 +8,67 @@ use engine::network::{BodyTap, Connection, Handshake, HandshakeFault, HandshakeR
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use transport::body_reader::BodyReader;
 
 /// The script's end of a tapped body.
 pub(super) struct TappedBody {
     tap: Rc<BodyTap>,
     reading: LazyTimer,
+    writing: LazyTimer,
 }
 
 impl TappedBody {
     pub(super) fn new(tap: Rc<BodyTap>) -> TappedBody {
-        TappedBody { tap, reading: LazyTimer::default() }
+        TappedBody { tap, reading: LazyTimer::default(), writing: LazyTimer::default() }
     }
 }
 
-/// Reads on for the script that waits, if it waits for the body. Returns true if something came.
+/// Sends what the script has sent to its client. Returns true if some of it has gone, or cannot go.
+fn poll_outgoing(client: &mut Client, tap: &BodyTap, sent: &mut u64, cx: &mut Context<'_>) -> bool {
+    let moved = tap.with_outgoing(|outgoing| {
+        if outgoing.bytes.is_empty() {
+            return false;
+        }
+        let mut done = 0;
+        let polled = client.stream.poll_write_all(cx, &[&outgoing.bytes], &mut done);
+        *sent += done as u64;
+        outgoing.bytes.drain(..done);
+        if let Poll::Ready(Err(_)) = polled {
+            outgoing.bytes = Vec::new();
+            outgoing.has_failed = true;
+        }
+        done > 0 || outgoing.has_failed
+    });
+    moved.unwrap_or(false)
+}
+
+/// Reads what the client sends, whatever it is.
+fn poll_raw(client: &mut Client, tap: &BodyTap, cx: &mut Context<'_>) -> bool {
+    client.body = BodyReader::UntilClose;
+    if client.read_buffer.is_empty()
+        && let filled @ (Poll::Pending | Poll::Ready(Ok(0) | Err(_))) = client.poll_fill(cx)
+    {
+        if filled.is_ready() {
+            tap.end(TapEnd::Aborted);
+        }
+        return filled.is_ready();
+    }
+    let count = client.read_buffer.unread().len();
+    let range = client.read_buffer.consume(count);
+    tap.put(client.read_buffer.slice(range));
+    true
+}
+
+/// Reads and sends on for the script that waits. Returns true if something has come or gone.
 pub(crate) fn poll_tap(client: &mut Client, exchange: &mut Exchange, cx: &mut Context<'_>) -> bool {
-    let Some(tap) = exchange.script.tap.as_ref().filter(|tap| tap.is_wanted()) else { return false };
+    let Some(tap) = &exchange.script.tap else { return false };
+    if tap.is_raw() {
+        let has_gone = poll_outgoing(client, tap, &mut exchange.output.sent, cx);
+        return tap.is_wanted() && poll_raw(client, tap, cx) || has_gone;
+    }
+    if !tap.is_wanted() {
+        return false;
+    }
     match client.body.next(&mut client.read_buffer) {
         Ok(Some(piece)) => {
             let bytes = client.read_buffer.slice(piece.range);
@@ -60,20 +106,30 @@ impl Connection for TappedBody {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.tap.send(bytes) {
+            None => Poll::Pending,
+            Some(Ok(count)) => Poll::Ready(Ok(count)),
+            Some(Err(_)) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
     }
 
     fn poll_stirred(&mut self, _: &mut Context<'_>) -> Poll<bool> {
         Poll::Pending
     }
 
-    fn start_timer(&mut self, _: Side, ms: u64) {
-        self.reading.start(ms);
+    fn start_timer(&mut self, side: Side, ms: u64) {
+        match side {
+            Side::Read => self.reading.start(ms),
+            Side::Write => self.writing.start(ms),
+        }
     }
 
-    fn poll_timer(&mut self, _: Side, cx: &mut Context<'_>) -> Poll<()> {
-        self.reading.poll(cx)
+    fn poll_timer(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
+        match side {
+            Side::Read => self.reading.poll(cx),
+            Side::Write => self.writing.poll(cx),
+        }
     }
 
     fn begin_handshake(&mut self, _: &HandshakeRequest) -> Result<Handshake, HandshakeFault> {

@@ -218,9 +218,9 @@ pub(super) unsafe extern "C" fn shaken(bridge: *mut Bridge, handle: *mut c_void)
     }
 }
 
-/// Makes the socket that a script reads the body of its request from. Returns its handle, or null with the reason in the
-/// bridge.
-pub(super) unsafe extern "C" fn request_body(bridge: *mut Bridge) -> *mut c_void {
+/// Makes the socket that a script reads the body of its request from, or, if it is to be raw, that is the connection of its
+/// client. Returns its handle, or null with the reason in the bridge.
+pub(super) unsafe extern "C" fn request_socket(bridge: *mut Bridge, raw: c_int) -> *mut c_void {
     // SAFETY: see `failed`.
     unsafe {
         let refuse = |reason| {
@@ -229,6 +229,9 @@ pub(super) unsafe extern "C" fn request_body(bridge: *mut Bridge) -> *mut c_void
         };
         let Some(request) = frame::request(bridge) else { return refuse("no request found") };
         let exchange = request.exchange;
+        let is_raw = raw != 0;
+        let has_raw = exchange.script.tap.as_ref().is_some_and(|tap| tap.is_raw());
+        let is_read = exchange.script.tap.is_some() || request.state.progress.reads_body();
         let has_length = matches!(exchange.request.framing, BodyFraming::Length(length) if length > 0);
         match &exchange.request.body {
             _ if exchange.subrequests.is_inner() => {
@@ -237,6 +240,12 @@ pub(super) unsafe extern "C" fn request_body(bridge: *mut Bridge) -> *mut c_void
             _ if exchange.request.head.version == Version::Http2 => {
                 return refuse("http v2 not supported yet");
             }
+            _ if is_raw && has_raw => return refuse("duplicate call"),
+            _ if is_raw && is_read => {
+                return refuse("pending request body reading in some other thread");
+            }
+            _ if is_raw && request.state.held.borrow().is_some() => return refuse("http 1.0 buffering"),
+            _ if is_raw => {}
             _ if exchange.request.framing == BodyFraming::Chunked => {
                 return refuse("chunked request bodies not supported yet");
             }
@@ -246,10 +255,19 @@ pub(super) unsafe extern "C" fn request_body(bridge: *mut Bridge) -> *mut c_void
             Body::Unread => {}
             _ => return refuse("request body already exists"),
         }
-        let tap = Rc::new(BodyTap::default());
+        let tap = Rc::new(match is_raw {
+            true => BodyTap::raw(exchange.output.take_over()),
+            false => BodyTap::default(),
+        });
+        if is_raw {
+            // Nothing of the answer is written any more.
+            request.state.eof.set(true);
+        }
         let Some(connection) = request.env.host.tap(Rc::clone(&tap)) else { return refuse("no network") };
         exchange.script.tap = Some(tap);
-        exchange.request.body = Body::Streaming;
+        if matches!(exchange.request.body, Body::Unread) {
+            exchange.request.body = Body::Streaming;
+        }
         let location = exchange.route.location;
         let settings = &request.env.config.location(location).settings.lua.sockets;
         let socket = request.state.new_socket();

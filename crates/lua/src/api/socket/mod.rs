@@ -21,7 +21,7 @@ use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::{Phase, Phases};
 use crate::socket::{Fault, Kept, ScriptSocket, Tried, system_words};
 use crate::vm::frame::{self, CurrentScript, Want};
-use connect::{ConnectCall, HandshakeCall, connect, connected, request_body, shake_hands, shaken};
+use connect::{ConnectCall, HandshakeCall, connect, connected, request_socket, shake_hands, shaken};
 use std::any::Any;
 use transfer::{UntilCall, piece, receive, receive_until, received, send, sent};
 
@@ -41,7 +41,7 @@ pub(in crate::api) static AREA: Area = Area {
         Function {
             name: "ngx.req.socket",
             phases: Phases::OUTPUT,
-            doc: "Returns a socket that reads the request's body as it comes; one with a Content-Length, over HTTP/1.",
+            doc: "Returns a socket that reads the request's body as it comes; one with a Content-Length. With `true` it is the connection of the client, to read and send whatever is wanted after what was read and flushed. Over HTTP/1.",
         },
     ],
     fields: &[
@@ -112,7 +112,7 @@ struct Functions {
     shaken: unsafe extern "C" fn(*mut Bridge, *mut c_void) -> c_int,
     session: unsafe extern "C" fn(*mut Bridge) -> *mut c_void,
     forget_session: unsafe extern "C" fn(*mut c_void),
-    request_body: unsafe extern "C" fn(*mut Bridge) -> *mut c_void,
+    request_socket: unsafe extern "C" fn(*mut Bridge, c_int) -> *mut c_void,
 }
 
 static FUNCTIONS: Functions = Functions {
@@ -136,7 +136,7 @@ static FUNCTIONS: Functions = Functions {
     shaken,
     session,
     forget_session,
-    request_body,
+    request_socket,
 };
 
 /// What the functions return: the script is to wait, and ask again.

@@ -31,7 +31,7 @@ pub(crate) struct Progress {
     /// It waits in `ngx.sleep`.
     pub(super) slept: Cell<bool>,
     /// The body is read for one of several threads, unless another one goes on before.
-    pub(super) reads_body: Cell<bool>,
+    pub(super) is_reading: Cell<bool>,
     /// The coroutine that was resumed last by the scheduler.
     pub(super) top: Cell<Option<*mut lua_State>>,
     /// All of them, once there are more.
@@ -130,6 +130,16 @@ impl Progress {
     /// Returns the number of the thread that runs.
     pub(crate) fn running(&self) -> u32 {
         self.threads.borrow().as_ref().map_or(ENTRY, |threads| threads.running)
+    }
+
+    /// Returns true if a thread waits for the request's body.
+    pub(crate) fn reads_body(&self) -> bool {
+        self.threads.borrow().as_ref().is_some_and(|threads| {
+            threads
+                .exclusive
+                .iter()
+                .any(|(_, effect)| matches!(effect, Effect::ReadBody | Effect::DiscardBody))
+        })
     }
 
     /// Returns true if a thread waits for requests inside this one: these must come to their end.
