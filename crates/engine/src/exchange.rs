@@ -12,7 +12,7 @@ use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::balancer::Balancing;
 use crate::modules::lua::script::ScriptPhase;
-use crate::modules::proxy::record::PassName;
+use crate::modules::proxy::{cache::record::CacheRecord, record::PassName};
 use crate::modules::realip::record::RealIpRecord;
 use crate::modules::ssi::record::SsiRecord;
 use crate::modules::switch::record::SwitchRecord;
@@ -246,6 +246,8 @@ pub struct UpstreamRecord {
     pub buffering: Option<bool>,
     /// The part of the peer's body that goes to the client (`proxy_force_ranges`); all of it if there is none.
     pub range: Option<std::ops::Range<u64>>,
+    /// What it has asked a zone of kept responses for.
+    pub cache: Option<Box<CacheRecord>>,
 }
 
 /// Whether a script is told that its client has left.
@@ -376,6 +378,7 @@ impl Exchange {
         self.script.tap = None;
         self.script.abort = AbortNotice::Unwanted;
         self.script.balancing = None;
+        self.upstream.cache = None;
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();
@@ -492,5 +495,6 @@ impl UpstreamRecord {
         self.uri.clear();
         self.buffering = None;
         self.range = None;
+        self.cache = None;
     }
 }

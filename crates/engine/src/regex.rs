@@ -8,7 +8,7 @@
 pub const MATCH_LIMIT: u32 = 1_000_000;
 
 /// The captures of the last match.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Captures {
     /// The text that was matched against.
     pub subject: Vec<u8>,

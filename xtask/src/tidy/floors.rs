@@ -8,12 +8,13 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate, with its floor.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("conf", 0),
     ("http", 0),
     ("upstream", 1),
     ("switch", 1),
     ("statistics", 1),
+    ("cache", 1),
     ("engine", 2),
     ("lua", 3),
     ("acme", 4),

@@ -15,6 +15,7 @@ mod holds;
 mod http2;
 mod identity;
 mod journal;
+mod kept;
 mod past;
 mod reload;
 mod served;

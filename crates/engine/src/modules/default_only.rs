@@ -19,14 +19,7 @@ macro_rules! stores {
                 )
             };
         }
-        const DIRECTIVES: &[Directive] = &[
-            default!("_store", "off"),
-            default!("_cache", "off"),
-            default!("_cache_lock", "off"),
-            default!("_cache_revalidate", "off"),
-            default!("_cache_use_stale", "off"),
-            default!("_cache_background_update", "off"),
-        ];
+        const DIRECTIVES: &[Directive] = &[default!("_store", "off")];
         DIRECTIVES
     }};
 }
@@ -46,7 +39,6 @@ const DIRECTIVES: &[Directive] = &[
     Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
     Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
-    Directive::default_only("proxy_cache_convert_head", HSL, "on", "proxy_cache_convert_head on;"),
     Directive::default_only("random_index", Contexts::LOCATION, "off", "random_index off;"),
     Directive::default_only("slice", HSL, "0", "slice 0;"),
 ];

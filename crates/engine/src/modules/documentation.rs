@@ -47,6 +47,11 @@ fn within(place: Contexts, example: &str) -> String {
     if !example.starts_with("limit_") || !example.contains("_zone ") {
         named.push_str("limit_req_zone $uri zone=one:1m rate=1r/s; limit_conn_zone $uri zone=addr:1m;");
     }
+    for prefix in ["proxy", "fastcgi", "uwsgi", "scgi"] {
+        if example.starts_with(&format!("{prefix}_cache kept")) {
+            named.push_str(&format!("{prefix}_cache_path {prefix} keys_zone=kept:1m;"));
+        }
+    }
     if example.starts_with("acme_certificate") {
         named.push_str("acme_issuer example { uri https://acme.example/directory; }");
     }

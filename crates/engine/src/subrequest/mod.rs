@@ -112,3 +112,27 @@ pub fn end(inner: &mut Exchange, outer: &mut Exchange, variables: Variables) {
     inner.script.handle = None;
     inner.switches.reset();
 }
+
+/// Makes an exchange the same request once more, where the other one has come to its upstream: what waits for that one does
+/// not wait for this one (`proxy_cache_background_update`).
+///
+/// # Errors
+/// See [`TooDeep`].
+pub fn begin_again(inner: &mut Exchange, outer: &mut Exchange, env: &mut Env<'_>) -> Result<(), TooDeep> {
+    let wanted = Subrequest {
+        uri: outer.request.uri.clone(),
+        args: outer.request.args.clone(),
+        method: Some(outer.method().to_vec()),
+        body: SubrequestBody::Outer,
+        variables: Variables::Copied,
+        ..Subrequest::default()
+    };
+    begin(inner, outer, env, wanted)?;
+    inner.request.uri_changed = outer.request.uri_changed;
+    inner.captures.clone_from(&outer.captures);
+    inner.route.location = outer.route.location;
+    inner.route.rewritten = outer.route.rewritten;
+    inner.route.internal = outer.route.internal;
+    inner.route.cursor = Cursor { phase: Phase::Content, handler: 0 };
+    Ok(())
+}

@@ -4,6 +4,8 @@
 
 use super::{Family, Variable, read, write};
 use crate::exchange::{Exchange, Try};
+use crate::host::Env;
+use crate::modules::proxy::cache::CacheRecord;
 use http::Known;
 
 pub(super) const VARIABLES: &[Variable] = &[
@@ -53,6 +55,29 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("upstream_bytes_sent", "How many bytes were sent to the peers.", |exchange, _, out| {
         list(exchange, out, |one, out| write::number(out, one.sent))
     }),
+    read("upstream_cache_status", "What the request has got of its proxy_cache.", |exchange, _, out| {
+        let record = exchange.upstream.cache.as_ref();
+        out.extend_from_slice(record.map_or(b"", |record| record.status.word().as_bytes()));
+        record.is_some()
+    }),
+    read(
+        "upstream_cache_last_modified",
+        "The Last-Modified of the kept response that is to be fetched anew.",
+        |exchange, env, out| {
+            let modified_s = revalidated(exchange, env).and_then(|record| record.last_modified_s());
+            out.extend_from_slice(modified_s.map(http::date::http_date).as_ref().map_or(b"", |date| date));
+            modified_s.is_some()
+        },
+    ),
+    read(
+        "upstream_cache_etag",
+        "The ETag of the kept response that is to be fetched anew.",
+        |exchange, env, out| {
+            let tag = revalidated(exchange, env).and_then(|record| record.etag());
+            out.extend_from_slice(tag.unwrap_or_default());
+            tag.is_some()
+        },
+    ),
     Variable {
         name: "proxy_host",
         doc: "Host and port as proxy_pass names them, unless it is set.",
@@ -103,6 +128,12 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
 ];
+
+/// Returns the record of a request whose upstream is to say whether what is kept is still good.
+fn revalidated<'e>(exchange: &'e Exchange, env: &Env<'_>) -> Option<&'e CacheRecord> {
+    let settings = &env.config.location(exchange.route.location).settings.proxy.cache;
+    exchange.upstream.cache.as_deref().filter(|_| *settings.revalidate)
+}
 
 fn list(exchange: &Exchange, out: &mut Vec<u8>, write: fn(&Try, &mut Vec<u8>)) -> bool {
     for (place, one) in exchange.upstream.tries.iter().enumerate() {

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod balancing;
+pub(crate) mod cache;
 mod client_body;
 mod connect;
 mod fastcgi;
@@ -15,6 +16,7 @@ pub(crate) mod groups;
 mod http2;
 pub(crate) mod pool;
 mod relay;
+mod relay_rules;
 mod request;
 mod spool;
 mod streams;
@@ -30,11 +32,13 @@ use crate::request::respond::Unfinished;
 use crate::trace;
 use attempt::{FailedTry, Response, attempt};
 use balancing::Asking;
+use cache::Instead;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
 use engine::modules::proxy::{self, Disposition, Plan, Progress, Protocol};
 use engine::{output, phase};
 use fault::{Consequence, UpstreamFault, UpstreamStage};
+use http::{BodyFraming, ResponseHead};
 use pool::{Picked, ThreadGroup, UpstreamConn};
 use relay::BodyRelay;
 use request::{ProxyRequest, UpstreamTimes};
@@ -56,15 +60,30 @@ fn protocol_tag(protocol: Protocol) -> u64 {
 
 /// Serves a request from the location's upstream.
 pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
-    let mut head = cx.client.thread.buffers.lease_text();
     cx.client.settle_small_body(cx.exchange);
     forget_spent_body(cx)?;
-    let planned = cx.engine(|exchange, env| {
-        let plan = proxy::plan(exchange, env)?;
-        let head_len = proxy::request_head(exchange, env, &plan, &mut head)?;
-        Ok((plan, head_len, proxy::streams_body(exchange, env)))
+    let mut plan = cx.engine(proxy::plan).map_err(Unfinished::Status)?;
+    if cx.settings().proxy.cache.is_on() {
+        cx.track_choices();
+        // Boxed: a request of a location without a zone does not pay for its room.
+        if Box::pin(cache::look_up(cx, &plan)).await? {
+            cache::end(cx);
+            return Ok(());
+        }
+    }
+    let result = fetch(cx, &mut plan).await;
+    cache::end(cx);
+    result
+}
+
+/// Serves it from a peer.
+async fn fetch(cx: &mut RequestCx<'_>, plan: &mut Plan) -> Result<(), Unfinished> {
+    let mut head = cx.client.thread.buffers.lease_text();
+    let made = cx.engine(|exchange, env| {
+        let head_len = proxy::request_head(exchange, env, plan, &mut head)?;
+        Ok((head_len, proxy::streams_body(exchange, env)))
     });
-    let (mut plan, head_len, streams) = planned.map_err(Unfinished::Status)?;
+    let (head_len, streams) = made.map_err(Unfinished::Status)?;
     let protocol = cx.settings().proxy.protocol();
     // A request without a body can be tried again whatever the settings say about bodies.
     let streamed = streams && !cx.client.body.is_done();
@@ -81,9 +100,10 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let metrics = &cx.generation.metrics;
     metrics.record(|recorder| recorder.request_began(number));
     let first = cx.exchange.upstream.tries.len();
-    let result = match target::group(cx, &plan, made).await {
+    let mut failure = None;
+    let result = match target::group(cx, plan, made).await {
         Ok(group) => {
-            let tls = UpstreamTls::of(cx, &plan, b"");
+            let tls = UpstreamTls::of(cx, plan, b"");
             let times = UpstreamTimes::of(&cx.settings().proxy.connection);
             let bind = cx.engine(proxy::local_address_of);
             let (body_taken, broken, scripted) = Default::default();
@@ -100,13 +120,21 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
                 bind,
                 group: number,
                 broken,
+                last_failure: None,
             };
-            let result = request.try_peers(&mut plan, &group, keyed).await;
+            let result = request.try_peers(plan, &group, keyed).await;
+            failure = request.last_failure;
             let head = std::mem::take(&mut request.head);
             cx.client.thread.buffers.give_back_text(head);
             result
         }
         Err(unfinished) => Err(unfinished),
+    };
+    let result = match result {
+        Err(Unfinished::Status(status)) if cx.exchange.upstream.cache.is_some() => {
+            Box::pin(cache::after_failure(cx, plan, failure, status)).await
+        }
+        result => result,
     };
     let status = match result {
         Err(Unfinished::Status(status) | Unfinished::Replaced(status)) => status,
@@ -115,6 +143,14 @@ pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
     let end = metrics::request_end(&cx.exchange.upstream.tries[first..], status);
     metrics.record(|recorder| recorder.request_ended(number, &end));
     result
+}
+
+/// What becomes of a response's head.
+enum Accepted {
+    /// It is the answer, or leads to it.
+    As(Disposition),
+    /// Something else is served in its place.
+    Instead(Instead),
 }
 
 /// Forgets a body that was streamed to an earlier upstream: an error page does without it, and another request cannot be
@@ -196,6 +232,7 @@ impl ProxyRequest<'_, '_> {
                     }
                     let progress = self.progress(&tried, began_ms, request_sent);
                     if !self.may_retry(failure, progress) {
+                        self.last_failure = Some(failure);
                         return Err(Unfinished::Status(failure.status()));
                     }
                     failure
@@ -263,6 +300,7 @@ impl ProxyRequest<'_, '_> {
             let record = self.record();
             record.status = 502;
             record.response_us = Some(0);
+            self.last_failure = Some(TryFailure::NoLive);
             Unfinished::Status(502)
         })
     }
@@ -337,33 +375,47 @@ impl ProxyRequest<'_, '_> {
                 self.broken = Some(UpstreamFault::NotAccepted(failure).row(stage).failure);
                 return match self.may_retry(failure, progress) {
                     true => Ok(Some(failure)),
-                    false => Err(Unfinished::Status(failure.status())),
+                    false => {
+                        self.last_failure = Some(failure);
+                        Err(Unfinished::Status(failure.status()))
+                    }
                 };
             }
         };
+        let instead = cache::instead(self.cx, head.status);
         if let Some(fastcgi) = &mut conn.fastcgi {
             fastcgi.begin_body(framing.body);
         }
-        let disposition = self.cx.engine(|exchange, env| proxy::accept_head(exchange, env, plan, &mut head));
-        let result = match disposition {
-            Disposition::Forward => {
+        let result = match self.accept(plan, instead, &mut head) {
+            Accepted::Instead(instead) => {
+                let is_over =
+                    framing.body == BodyFraming::None && conn.h2.is_none() && conn.fastcgi.is_none();
+                let keep = is_over && framing.keep_alive && uploaded;
+                Box::pin(cache::serve_instead(self.cx, plan, instead, &head)).await.map(|()| keep)
+            }
+            Accepted::As(Disposition::Forward) => {
                 match BodyRelay::new(self, &mut conn, framing, uploaded, upload.as_deref_mut()) {
                     Ok(mut relay) => relay.run().await,
                     Err(unfinished) => Err(unfinished),
                 }
             }
             // The rest of the body would be taken for bytes of the new protocol.
-            Disposition::Upgrade if !uploaded => {
+            Accepted::As(Disposition::Upgrade) if !uploaded => {
                 self.log_fault(&UpstreamFault::EarlyUpgrade, UpstreamStage::Tunnel);
                 Err(Unfinished::Status(502))
             }
-            Disposition::Upgrade => self.upgrade(&mut conn).await.map(|()| false),
-            Disposition::InternalRedirect { uri, args } => {
+            Accepted::As(Disposition::Upgrade) => self.upgrade(&mut conn).await.map(|()| false),
+            Accepted::As(Disposition::InternalRedirect { uri, args }) => {
                 let redirected =
                     self.cx.engine(|exchange, env| phase::redirect_internally(exchange, env, &uri, &args));
                 Err(redirected.map_or_else(Unfinished::Status, |()| Unfinished::Walk))
             }
-            Disposition::Error(status) => Err(Unfinished::Status(status)),
+            Accepted::As(Disposition::Error(status)) => {
+                if status == head.status {
+                    cache::keep_failure(self.cx, status);
+                }
+                Err(Unfinished::Status(status))
+            }
         };
         self.take_body_back(upload);
         self.close_record(began_us);
@@ -390,6 +442,16 @@ impl ProxyRequest<'_, '_> {
             }
         }
         result.map(|_| None)
+    }
+
+    /// Makes a head the client's answer, unless something else is served in its place.
+    fn accept(&mut self, plan: &Plan, instead: Option<Instead>, head: &mut ResponseHead) -> Accepted {
+        match instead {
+            Some(instead) => Accepted::Instead(instead),
+            None => {
+                Accepted::As(self.cx.engine(|exchange, env| proxy::accept_head(exchange, env, plan, head)))
+            }
+        }
     }
 
     fn close_record(&mut self, began_us: u64) {

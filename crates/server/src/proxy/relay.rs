@@ -3,18 +3,19 @@
 //! The fast path is a read, a write, a read: bytes go from the upstream's buffer to the client without a copy. If the
 //! client cannot take them at once and buffering is on, what waits is kept in a [`Spool`], and the upstream is read on.
 
+use super::cache::storing::Storing;
 use super::client_body::UploadError;
 use super::fault::{UpstreamFault, UpstreamStage};
 use super::gather::{gather, wanted};
 use super::http2::{H2Upload, next_h2_piece};
 use super::pool::UpstreamConn;
+use super::relay_rules::{self as rules, Event, Rules};
 use super::request::ProxyRequest;
 use super::spool::{self, Spool};
 use super::streams;
 use crate::request::respond::Unfinished;
 use crate::trace;
 use engine::host::Level;
-use engine::modules::core;
 use engine::modules::proxy::{self, AnswerFraming};
 use engine::output::{self, BodyStep, Framing};
 use http::BodyFraming;
@@ -44,34 +45,10 @@ pub(super) struct BodyRelay<'r, 'a, 'b> {
     messages: Option<MessagePlace>,
     /// The bytes sent, and whether any waited, when the timer last started.
     progress: Option<(u64, bool)>,
-}
-
-/// The parameters of a whole relay.
-struct Rules {
-    /// The client may lag behind.
-    buffering: bool,
-    /// Over HTTP/2: no more than the peer's window lets come waits for the client.
-    paced: bool,
-    /// Available bytes go to the client before any wait, even if they are the head alone.
-    at_once: bool,
-    /// Lua or another filter must see the bytes.
-    filtered: bool,
-    /// Bytes a second from the upstream; 0 is without limit.
-    limit_rate: u64,
-    /// The part of the body that the client gets.
-    range: Option<Range<u64>>,
-    read_ms: u64,
-    send_ms: u64,
-    watch_client: bool,
-}
-
-/// The next event.
-enum Event {
-    /// There are more bytes from the upstream.
-    More,
-    /// The upstream has ended.
-    Ended,
-    Fault(UpstreamFault),
+    /// What keeps the response.
+    storing: Option<Box<Storing>>,
+    /// The client is gone: the response is read on to be kept.
+    is_detached: bool,
 }
 
 /// Bytes that may go through filters before others are served.
@@ -87,35 +64,8 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         upload: Option<&'r mut H2Upload>,
     ) -> Result<Self, Unfinished> {
         let began_us = request.now_us();
-        let connection = &request.cx.settings().proxy.connection;
-        let read_ms = request.times.read_ms;
-        let quitting = request.cx.client.thread.quitting.get();
-        let is_h2 = conn.h2.is_some();
-        let (spool, rules) = request.cx.engine(|exchange, env| {
-            exchange.response.close |= quitting;
-            output::write_head(exchange, env)?;
-            let plan = proxy::relay(exchange, env);
-            exchange.output.at_once = !plan.buffering || streams::promises_events(exchange);
-            let paced = is_h2 && !plan.buffering;
-            let memory = match paced {
-                true => usize::MAX,
-                false => (plan.buffer_count * plan.buffer_size + plan.head_size) as usize,
-            };
-            let rules = Rules {
-                // Both directions of HTTP/2 move at the same time: neither may wait for the client.
-                buffering: (plan.buffering || is_h2) && core::limit_rate(exchange, env.config) == 0,
-                paced,
-                at_once: exchange.output.at_once,
-                filtered: output::has_body_filter(exchange, env),
-                limit_rate: if paced { 0 } else { plan.limit_rate },
-                range: plan.range,
-                read_ms,
-                send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
-                watch_client: !*connection.ignore_client_abort,
-            };
-            let file = if paced { 0 } else { plan.max_temp_file_size };
-            Ok::<_, Unfinished>((Spool::new(memory, file), rules))
-        })?;
+        let (spool, rules, stored) = rules::settle(request, conn.h2.is_some())?;
+        let storing = stored.and_then(|meta| Storing::begin(request.cx, meta));
         let stream_from_ms = streams::begin_ms(request.cx.exchange, request.now_ms());
         let has_pieces = request.cx.exchange.output.framing == Framing::Pieces && !rules.filtered;
         let messages = (has_pieces && streams::is_grpc(request.cx.exchange)).then(MessagePlace::default);
@@ -135,6 +85,8 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             began_us,
             messages,
             progress,
+            storing,
+            is_detached: false,
         })
     }
 
@@ -147,6 +99,12 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     }
 
     async fn relay(&mut self) -> Result<bool, Unfinished> {
+        let exchange = &self.request.cx.exchange;
+        if exchange.is_head() && self.storing.is_none() && self.framing.body != BodyFraming::None {
+            // It was fetched with GET to be kept, and is not.
+            self.send_wire().await?;
+            return Ok(false);
+        }
         loop {
             if self.request.cx.client.conn_state.is_cut() {
                 return self.give_up(UpstreamFault::Cut).await;
@@ -170,10 +128,14 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
                 Event::More => {}
                 Event::Ended if self.may_end() => {
                     self.pass_on(&Piece { range: 0..0, done: true }).await?;
-                    self.finish().await?;
-                    return Ok(false);
+                    return self.finish().await.map(|()| false);
                 }
                 Event::Ended => return self.give_up(UpstreamFault::Closed).await,
+                Event::Fault(UpstreamFault::ClientClosed | UpstreamFault::ClientTimedOut)
+                    if self.storing.is_some() && !self.is_detached =>
+                {
+                    self.detach();
+                }
                 Event::Fault(fault) => return self.give_up(fault).await,
             }
         }
@@ -234,6 +196,11 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         let whole = &piece.range;
         let range = wanted(whole, self.position, self.rules.range.as_ref());
         self.position += whole.len() as u64;
+        self.store(piece);
+        if self.is_detached {
+            let goes_on = self.storing.is_some() || piece.done;
+            return if goes_on { Ok(()) } else { Err(Unfinished::Broken) };
+        }
         let cx = &mut *self.request.cx;
         if piece.done
             && let Some(trailers) = match &self.conn.h2 {
@@ -267,6 +234,25 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         self.send(before, range).await
     }
 
+    /// Keeps a piece of the body, and with the last one the response.
+    fn store(&mut self, piece: &Piece) {
+        let Some(mut storing) = self.storing.take() else { return };
+        let written = storing.write(self.conn.read_buffer.slice(piece.range.clone()));
+        let cx = &mut *self.request.cx;
+        match written {
+            Ok(()) if piece.done => storing.finish(cx),
+            Ok(()) => self.storing = Some(storing),
+            Err(error) => Storing::failed(cx, &error),
+        }
+    }
+
+    /// Goes on without the client, which is gone or takes nothing.
+    fn detach(&mut self) {
+        self.is_detached = true;
+        self.spool = Spool::new(0, 0);
+        self.request.cx.exchange.output.wire.clear();
+    }
+
     /// Sends what filters have let through, and serves requests inside this one that they ask for.
     async fn send_filtered(&mut self) -> Result<(), Unfinished> {
         while self.request.cx.exchange.output.has_chain() {
@@ -296,7 +282,12 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         let data = self.conn.read_buffer.slice(data);
         let cx = &mut *self.request.cx;
         if !self.rules.buffering {
-            return Ok(cx.send(before, data).await?);
+            let sent = cx.send(before, data).await;
+            if sent.is_err() && self.storing.is_some() && !cx.client.conn_state.is_cut() {
+                self.detach();
+                return Ok(());
+            }
+            return Ok(sent?);
         }
         let mut wire = std::mem::take(&mut cx.exchange.output.wire);
         let parts = gather(&mut wire, before, data);
@@ -306,6 +297,11 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             let written = poll_fn(|cx| Poll::Ready(stream.poll_write_all(cx, &parts, &mut done))).await;
             cx.exchange.output.sent += done as u64;
             if let Poll::Ready(Err(_)) = written {
+                if self.storing.is_some() {
+                    cx.exchange.output.wire = wire;
+                    self.detach();
+                    return Ok(());
+                }
                 return Err(Unfinished::Broken);
             }
         }
@@ -419,6 +415,9 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
     /// Sends everything that waits, now that the body is whole.
     async fn finish(&mut self) -> Result<(), Unfinished> {
         self.body.finish();
+        if self.is_detached {
+            return Err(Unfinished::Broken);
+        }
         while !self.spool.is_empty() {
             if let Err(fault) = self.drain().await {
                 return self.give_up(fault).await.map(drop);

@@ -8,6 +8,7 @@ use engine::modules::lua::balancer::ScriptKeepalive;
 use engine::modules::proxy::{ConnectionSettings, Protocol};
 use statistics::Failure;
 use std::net::SocketAddr;
+use upstream::retry::TryFailure;
 
 /// The longest waits for a peer, in ms.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,8 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) group: usize,
     /// Why the response under way will not be whole, as far as it is known.
     pub(crate) broken: Option<Failure>,
+    /// How the last try has failed, if no further one follows.
+    pub(crate) last_failure: Option<TryFailure>,
 }
 
 impl ProxyRequest<'_, '_> {

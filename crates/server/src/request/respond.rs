@@ -104,6 +104,25 @@ impl RequestCx<'_> {
 
     /// Sends parts of a file.
     pub(crate) async fn serve_file(&mut self, file: Rc<File>, parts: &[FilePart]) -> Result<(), Unfinished> {
+        self.serve_parts(file, 0, parts).await
+    }
+
+    /// Sends a body of this length that begins at this place of a file, or the parts of it that filters choose.
+    pub(crate) async fn serve_file_from(
+        &mut self,
+        file: Rc<File>,
+        start: u64,
+        len: u64,
+    ) -> Result<(), Unfinished> {
+        self.serve_parts(file, start, &[FilePart::Range { offset: 0, len }]).await
+    }
+
+    async fn serve_parts(
+        &mut self,
+        file: Rc<File>,
+        start: u64,
+        parts: &[FilePart],
+    ) -> Result<(), Unfinished> {
         let mut file = HeldFile::new(file, self.client.stream.file_ticket());
         let filtered = self.engine(|exchange, env| {
             output::write_head(exchange, env)?;
@@ -120,10 +139,10 @@ impl RequestCx<'_> {
                     self.engine(|exchange, env| output::write_body(exchange, env, text, false))?;
                 }
                 FilePart::Range { offset, len } if filtered || *len <= COPY_UP_TO => {
-                    self.copy_range(&mut file, *offset, *len).await?;
+                    self.copy_range(&mut file, start + *offset, *len).await?;
                 }
                 FilePart::Range { offset, len } => {
-                    self.send_range(&mut file, *offset, *len).await?;
+                    self.send_range(&mut file, start + *offset, *len).await?;
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::request::respond::Unfinished;
 use engine::Exchange;
 use engine::exchange::{AbortNotice, Subresponse};
 use engine::host::{Level, RunningRequests};
+use engine::modules::proxy::cache::CacheRecord;
 use engine::output::{self, Included};
 use engine::phase::Wake;
 use engine::subrequest::{self, Subrequest, TooDeep, Variables};
@@ -79,19 +80,30 @@ impl Inner {
         let mut exchange = thread.buffers.lease_exchange();
         let (is_kept, variables) = (wanted.kept > 0, wanted.variables);
         with_env(thread, generation, |env| subrequest::begin(&mut exchange, outer, env, wanted))?;
+        Ok(Inner { is_kept, variables, ..Inner::of(generation, how, exchange, guard, room) })
+    }
+
+    /// Makes one of an exchange that has begun; its answer is dropped.
+    fn of(
+        generation: &Pinned,
+        how: (Run, BeginInner),
+        exchange: Box<Exchange>,
+        guard: ConnGuard,
+        room: Rc<Cell<usize>>,
+    ) -> Inner {
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
         let serving = serve(guard, Stream::Piped(end), exchange, Rc::clone(generation), how);
-        Ok(Inner {
+        Inner {
             serving: Some(Box::pin(serving)),
             pipe,
             room,
-            is_kept,
+            is_kept: false,
             body: Vec::new(),
             dropped: 0,
-            variables,
+            variables: Variables::Copied,
             ended: None,
-        })
+        }
     }
 
     /// Runs it on, and takes what has come of its answer. Returns true when it has ended.
@@ -335,6 +347,26 @@ impl RequestCx<'_> {
             Poll::Pending
         })
         .await
+    }
+
+    /// Sends the request once more, for a response that is kept in the place of one that is too old; nothing waits for it. If
+    /// too many such requests are under way, the next one that asks for it tries again.
+    pub(crate) fn update_kept(&mut self, record: CacheRecord) {
+        let limit = *self.generation.config.main.worker_connections;
+        let thread = &self.client.thread;
+        let Some(copy) = thread.registry.begin_copy(limit) else { return };
+        let guard = ConnGuard::new(Rc::clone(thread), thread.registry.open());
+        let mut exchange = thread.buffers.lease_exchange();
+        if self.engine(|outer, env| subrequest::begin_again(&mut exchange, outer, env)).is_err() {
+            return;
+        }
+        exchange.upstream.cache = Some(Box::new(record));
+        let how = (self.run_inner, self.begin_inner);
+        let inner = Inner::of(self.generation, how, exchange, guard, Rc::default());
+        drop(spawn_local(async move {
+            inner.finish().await;
+            drop(copy);
+        }));
     }
 
     /// Serves requests inside this one that nothing waits for but the end of the process. There are so many at a time and no

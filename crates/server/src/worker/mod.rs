@@ -1,6 +1,7 @@
 //! A worker process and its threads: starting them, leading them through reloads, ending them.
 
 mod acme;
+mod cache_keeper;
 mod candidate;
 mod generation_builder;
 mod housekeeping;

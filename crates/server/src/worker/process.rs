@@ -8,6 +8,7 @@ use crate::proxy::groups::SharedGroups;
 use crate::switching::worker_bus::WorkerBus;
 use crate::trace;
 use crate::worker::acme::AcmeTask;
+use crate::worker::cache_keeper::CacheKeeper;
 use crate::worker::candidate::{Candidate, distribute, take_control_socket};
 use crate::worker::message::{Message, collect};
 use crate::worker::panics;
@@ -129,6 +130,8 @@ pub(super) struct WorkerProcess {
     pub(super) dicts: lua::Dicts,
     /// Orders certificates, until this process makes room for another one.
     pub(super) acme: Option<AcmeTask>,
+    /// Keeps the zones of kept responses, once there are any.
+    pub(super) cache_keeper: Option<CacheKeeper>,
 }
 
 /// How often scripts are checked for running too long.
@@ -181,6 +184,7 @@ impl WorkerProcess {
         shared.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(Arc::clone(&layout));
         let mut process = WorkerProcess {
             acme: Some(acme),
+            cache_keeper: None,
             app,
             groups: Arc::new(SharedGroups::new(&config, &routing, None, &shared.health)),
             dicts: lua::Dicts::new(&config.lua.dicts, None),
@@ -207,8 +211,20 @@ impl WorkerProcess {
         let started = process.start_threads(&candidate, listeners, channels);
         // nginx does not start a worker again that could not be set up.
         started.inspect_err(|_| process.shared.control.stop()).map_err(fail(2))?;
+        process.keep_caches();
         process.init.master.reporter().ready();
         Ok(process)
+    }
+
+    /// Starts the thread that keeps zones of responses, if there are any.
+    pub(super) fn keep_caches(&mut self) {
+        if self.config.http.caches.iter().next().is_none() {
+            return;
+        }
+        match CacheKeeper::start(Arc::clone(&self.config), Arc::clone(&self.office_log)) {
+            Ok(keeper) => self.cache_keeper = Some(keeper),
+            Err(fault) => self.init.error_log.write(Level::Alert, 0, fault.as_bytes()),
+        }
     }
 
     fn start_threads(

@@ -51,6 +51,7 @@ impl WorkerProcess {
         };
         let mut config = built.config;
         config.limits.carry_over(&self.config.limits)?;
+        config.http.caches.carry_over(&self.config.http.caches)?;
         let config = Arc::new(config);
         drop(take_control_socket(&config, &mut reload.listeners));
         let prober = control::DataPlane::prober(&*self.shared.bus);
@@ -104,6 +105,11 @@ impl WorkerProcess {
         self.config = candidate.config;
         if let Some(acme) = &self.acme {
             acme.follow(Arc::clone(&self.config));
+        }
+        if let Some(keeper) = &self.cache_keeper {
+            keeper.follow(Arc::clone(&self.config));
+        } else {
+            self.keep_caches();
         }
         self.groups = candidate.groups;
         self.dicts = candidate.dicts;

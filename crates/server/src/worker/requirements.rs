@@ -105,6 +105,8 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
             folders.push(folder);
         }
     }
+    // Responses on their way into a zone have temporary files there, too.
+    folders.extend(config.http.caches.iter().map(|zone| zone.path.clone()));
     folders
 }
 

@@ -8,7 +8,9 @@
 mod directives;
 
 use super::Module;
-use super::proxy::{PassKind, body_directives, connection_directives, head_directives, ssl_directives};
+use super::proxy::{
+    PassKind, body_directives, cache_directives, connection_directives, head_directives, ssl_directives,
+};
 use directives::{FASTCGI, UWSGI, gateway_directives};
 
 /// FastCGI.
@@ -20,6 +22,11 @@ pub static FASTCGI_MODULE: Module = Module::new(
         head_directives!("fastcgi", PassKind::FastCgi),
         connection_directives!("fastcgi", PassKind::FastCgi, GATEWAY_WORDS),
         body_directives!("fastcgi", PassKind::FastCgi),
+        cache_directives!(
+            "fastcgi",
+            PassKind::FastCgi,
+            "The key of a response. It has no default, and is needed."
+        ),
     ],
 );
 
@@ -32,6 +39,11 @@ pub static UWSGI_MODULE: Module = Module::new(
         head_directives!("uwsgi", PassKind::Uwsgi),
         connection_directives!("uwsgi", PassKind::Uwsgi, GATEWAY_WORDS),
         body_directives!("uwsgi", PassKind::Uwsgi),
+        cache_directives!(
+            "uwsgi",
+            PassKind::Uwsgi,
+            "The key of a response. It has no default, and is needed."
+        ),
         ssl_directives!("uwsgi", PassKind::Uwsgi, "the host of uwsgi_pass"),
     ],
 );
@@ -44,5 +56,6 @@ pub static SCGI_MODULE: Module = Module::new(
         head_directives!("scgi", PassKind::Scgi),
         connection_directives!("scgi", PassKind::Scgi, GATEWAY_WORDS),
         body_directives!("scgi", PassKind::Scgi),
+        cache_directives!("scgi", PassKind::Scgi, "The key of a response. It has no default, and is needed."),
     ],
 );

@@ -243,6 +243,8 @@ settings! {
         pub acme: super::acme::AcmeSettings = super::acme::AcmeSettings::default(),
         /// The checks of servers.
         pub health: super::health_check::HealthSettings = super::health_check::HealthSettings::default(),
+        /// The zones of `proxy_cache` and its like.
+        pub caches: super::proxy::cache::CacheZones = super::proxy::cache::CacheZones::default(),
         /// There is an `http` block.
         pub present: bool = false,
     }

@@ -56,6 +56,8 @@ pub struct Compiled {
     pub(super) suppressed: NameSet,
     /// Fields of the upstream that are not passed on.
     pub(super) hidden: NameSet,
+    /// Fields of the client that are not passed on either where the whole response is wanted, to be kept.
+    pub(super) conditions: NameSet,
     /// `fastcgi_param` and its like.
     pub(super) params: CgiParams,
     /// `proxy_redirect`; none if it is `off`.
@@ -82,12 +84,23 @@ const NOT_PASSED: [Known; 9] = [
     Known::Upgrade,
 ];
 
+/// Fields of a client that ask for a part, or for nothing if nothing has changed.
+const CONDITIONS: [Known; 6] = [
+    Known::IfModifiedSince,
+    Known::IfUnmodifiedSince,
+    Known::IfNoneMatch,
+    Known::IfMatch,
+    Known::Range,
+    Known::IfRange,
+];
+
 /// nginx's limit on one temporary file.
 const MAX_TEMP_FILE_BYTES: u64 = 1 << 30;
 
 /// Works out every level's settings, the outer ones first. Inheritance is done here for that; that it is done again
 /// for all modules changes nothing.
 pub(super) fn finish(b: &mut Builder<'_>) {
+    super::cache::check_zones(b);
     let mut reported: Vec<Option<Span>> = Vec::new();
     for index in 0..b.draft.scopes.len() {
         let (outer, rest) = b.draft.scopes.split_at_mut(index);
@@ -114,6 +127,13 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             finish_level(settings, outer.map(|outer| kind.of(outer)), own_pass);
             if own_pass && settings.pass.as_ref().is_some_and(|pass| pass.over_tls) {
                 b.diagnostics.extend(super::ssl::check(settings, kind, scope.span));
+            }
+            if own_pass && kind.gateway().is_some() && settings.cache.is_on() && settings.cache.key.is_none()
+            {
+                let prefix = kind.row().prefix;
+                let text = format!("\"{prefix}_cache\" needs a \"{prefix}_cache_key\"");
+                let help = format!("{prefix}_cache_key $scheme$request_method$host$request_uri;");
+                b.diagnostics.push(Diagnostic::error(scope.span, text).help(help));
             }
             let at = settings.buffers.written_at.0;
             if at.is_some()
@@ -195,6 +215,16 @@ fn compile(settings: &ProxySettings, outer: Option<&Compiled>, own_pass: bool) -
             }
         }
         compiled.suppressed.insert(known.name().as_bytes());
+    }
+    for known in CONDITIONS {
+        let name = known.name().as_bytes();
+        let is_own = match settings.kind.gateway() {
+            Some(_) => compiled.params.fields.iter().any(|field| http::cgi::is_field_name(field, name)),
+            None => compiled.suppressed.has(known),
+        };
+        if !is_own {
+            compiled.conditions.insert(name);
+        }
     }
     compiled.hidden = NameSet::of(settings.kind.row().hidden.iter().map(|known| known.name().as_bytes()));
     settings.response.hide.iter().for_each(|name| compiled.hidden.insert(name));

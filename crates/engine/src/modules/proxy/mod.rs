@@ -14,6 +14,7 @@
 //! Must never: touch a socket, or pick a peer. Source of behaviour:
 //! <https://nginx.org/en/docs/http/ngx_http_proxy_module.html>, of nginx 1.31.
 
+pub mod cache;
 pub(crate) mod cgi;
 mod compile;
 mod cookies;
@@ -33,6 +34,8 @@ mod response;
 mod rewrite;
 mod ssl;
 
+pub use cache::CacheSettings;
+pub(in crate::modules) use cache::cache_directives;
 pub use cgi::CgiSettings;
 pub use compile::Compiled;
 pub use cookies::CookieFlags;
@@ -198,6 +201,8 @@ settings! {
         pub ssl: ProxySslSettings,
         /// What application servers are told.
         pub cgi: CgiSettings,
+        /// Kept responses.
+        pub cache: CacheSettings,
     }
     not a setting {
         /// Whose settings these are.
@@ -281,6 +286,11 @@ pub static MODULE: Module = Module {
             connection_directives!("proxy", PassKind::Proxy, ALL_WORDS),
             body_directives!("proxy", PassKind::Proxy),
             ssl_directives!("proxy", PassKind::Proxy, "$proxy_host"),
+            cache_directives!(
+                "proxy",
+                PassKind::Proxy,
+                "The key of a response. Without it, it is the upstream's URL, with the URI as it is sent there."
+            ),
         ],
     )
 };

@@ -4,7 +4,7 @@
 
 use super::compile::Line;
 use super::rewrite::with_value;
-use super::{Destination, Pass, Plan, ProxySettings};
+use super::{Destination, Pass, Plan, ProxySettings, cache};
 use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -63,9 +63,15 @@ pub(super) fn request_text(
             line => append_line(exchange, env, line, length, out),
         }
     }
+    revalidate(exchange, settings, |name, value| {
+        out.extend_from_slice(name.name().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    });
     if *settings.request.pass_headers {
-        let suppressed = &settings.compiled.suppressed;
-        exchange.request.head.headers.append_to(out, |known, name, _| !suppressed.contains(known, name));
+        let is_hidden = hidden_fields(exchange, settings);
+        exchange.request.head.headers.append_to(out, |known, name, _| !is_hidden(known, name));
     }
     out.extend_from_slice(b"\r\n");
     let len = out.len();
@@ -80,7 +86,7 @@ pub(super) fn append_method(
     out: &mut Vec<u8>,
 ) -> Result<(), u16> {
     let Some(method) = &*settings.request.method else {
-        out.extend_from_slice(exchange.method());
+        out.extend_from_slice(if cache::fetches_with_get(exchange) { b"GET" } else { exchange.method() });
         return Ok(());
     };
     let start = out.len();
@@ -175,6 +181,38 @@ fn append_line(exchange: &mut Exchange, env: &mut Env<'_>, line: &Line, length: 
     }
 }
 
+/// Returns which of the client's fields are not passed on.
+pub(super) fn hidden_fields<'s>(
+    exchange: &Exchange,
+    settings: &'s ProxySettings,
+) -> impl Fn(Option<Known>, &[u8]) -> bool + use<'s> {
+    let compiled = &settings.compiled;
+    let conditions = cache::hides_conditions(exchange).then_some(&compiled.conditions);
+    move |known, name| {
+        compiled.suppressed.contains(known, name)
+            || conditions.is_some_and(|hidden| hidden.contains(known, name))
+    }
+}
+
+/// Says what there is of the response, where the upstream is to say whether that is still good
+/// (`proxy_cache_revalidate`).
+pub(super) fn revalidate(exchange: &Exchange, settings: &ProxySettings, mut field: impl FnMut(Known, &[u8])) {
+    let Some(record) = exchange.upstream.cache.as_ref().filter(|_| *settings.cache.revalidate) else {
+        return;
+    };
+    let conditions = &settings.compiled.conditions;
+    if let Some(modified_s) = record.last_modified_s()
+        && conditions.has(Known::IfModifiedSince)
+    {
+        field(Known::IfModifiedSince, &http::date::http_date(modified_s));
+    }
+    if let Some(tag) = record.etag()
+        && conditions.has(Known::IfNoneMatch)
+    {
+        field(Known::IfNoneMatch, tag);
+    }
+}
+
 /// Ends a line, or takes it back if it has no value.
 fn end_line(out: &mut Vec<u8>, start: usize, value: usize) {
     if out.len() == value {
@@ -209,6 +247,6 @@ pub fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
     let config = env.config;
     match &*config.location(exchange.route.location).settings.proxy.request.method {
         Some(method) => with_value(method, exchange, env, |method| method.eq_ignore_ascii_case(b"HEAD")),
-        None => exchange.method().eq_ignore_ascii_case(b"HEAD"),
+        None => exchange.method().eq_ignore_ascii_case(b"HEAD") && !cache::fetches_with_get(exchange),
     }
 }

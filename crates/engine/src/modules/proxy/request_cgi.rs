@@ -2,8 +2,9 @@
 //!
 //! Owns which parameters are sent. Must never decide how they are coded: that is `http::cgi`'s.
 
-use super::ProxySettings;
 use super::cgi::Piece;
+use super::request::revalidate;
+use super::{ProxySettings, cache};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -80,16 +81,32 @@ fn append_params(
             }
         }
     }
+    let mut name = Vec::new();
+    revalidate(exchange, settings, |field, value| {
+        name.clear();
+        cgi::append_field_name(field.name().as_bytes(), &mut name);
+        gateway.append_param(&name, value, out);
+    });
     if *settings.request.pass_headers {
-        append_fields(&exchange.request.head.headers, &params.fields, gateway, out);
+        let conditions = cache::hides_conditions(exchange).then_some(&settings.compiled.conditions);
+        let is_hidden = |known: Option<Known>, field: &[u8]| {
+            conditions.is_some_and(|hidden| hidden.contains(known, field))
+                || params.fields.iter().any(|name| cgi::is_field_name(name, field))
+        };
+        append_fields(&exchange.request.head.headers, is_hidden, gateway, out);
     }
 }
 
 /// Appends the client's fields, those of one name together, without those that a parameter stands for.
-fn append_fields(headers: &Headers, replaced: &[Box<[u8]>], gateway: Gateway, out: &mut Vec<u8>) {
+fn append_fields(
+    headers: &Headers,
+    is_hidden: impl Fn(Option<Known>, &[u8]) -> bool,
+    gateway: Gateway,
+    out: &mut Vec<u8>,
+) {
     let (mut name, mut joined) = (Vec::new(), Vec::new());
     for (place, (known, field, value)) in headers.iter().enumerate() {
-        if replaced.iter().any(|name| cgi::is_field_name(name, field)) {
+        if is_hidden(known, field) {
             continue;
         }
         let same = |(_, other, _): &(Option<Known>, &[u8], &[u8])| other.eq_ignore_ascii_case(field);

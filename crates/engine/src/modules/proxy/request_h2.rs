@@ -5,7 +5,7 @@
 //! block is the same for every try and every connection.
 
 use super::compile::Line;
-use super::request::{Length, append_method, append_target, body_length};
+use super::request::{Length, append_method, append_target, body_length, hidden_fields, revalidate};
 use super::{Pass, PassKind, Plan, ProxySettings};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -58,12 +58,13 @@ pub(super) fn request_block(
     for line in &settings.compiled.lines {
         append_line(exchange, env, line, length, out);
     }
+    revalidate(exchange, settings, |name, value| encode_known(out, name, value));
     if *settings.request.pass_headers {
-        let suppressed = &settings.compiled.suppressed;
+        let is_hidden = hidden_fields(exchange, settings);
         let headers = &exchange.request.head.headers;
         for (known, name, value) in headers.iter() {
             // What HTTP/1 says of a connection has no place in HTTP/2 (RFC 9113 §8.2.2).
-            if !suppressed.contains(known, name) && !framing::is_of_connection(headers, known, name) {
+            if !is_hidden(known, name) && !framing::is_of_connection(headers, known, name) {
                 encode_valid_field(out, known, name, value.trim_ascii());
             }
         }

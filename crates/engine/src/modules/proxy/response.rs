@@ -2,8 +2,9 @@
 //!
 //! Owns which fields go to the client and which are meant for us. Must never see a body.
 
+use super::cache::Caching;
 use super::names::bit;
-use super::{Plan, Protocol, ProxySettings, cookies, ranges, request, rewrite};
+use super::{Plan, Protocol, ProxySettings, cache, cookies, ranges, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -183,6 +184,7 @@ pub fn accept_head(
     std::mem::swap(&mut exchange.upstream.headers, &mut head.headers);
     head.headers.clear();
     heed_limits(exchange, proxy);
+    let caching = cache::heed(exchange, env, proxy, head);
     if head.status >= 300
         && *proxy.response.intercept_errors
         && settings.error_page.page_for(head.status).is_some()
@@ -205,12 +207,17 @@ pub fn accept_head(
         true => None,
         false => http::framing::content_length(&upstream.headers).ok().flatten(),
     };
-    if *proxy.response.force_ranges
+    if caching != Caching::None {
+        // What is kept is whole: conditions and ranges are ours to judge.
+        let has_ranges = exchange.upstream.headers.has(Known::AcceptRanges);
+        exchange.response.headers.remove_known(Known::AcceptRanges);
+        exchange.response.allow_ranges = has_ranges || *proxy.response.force_ranges;
+    } else if *proxy.response.force_ranges
         && let Err(status) = ranges::apply(exchange)
     {
         return Disposition::Error(status);
     }
-    exchange.response.from_upstream = true;
+    exchange.response.from_upstream = caching == Caching::None;
     warn_of_charset(exchange, env, proxy);
     if !exchange.upstream.buffering.unwrap_or(*proxy.buffers.buffering) {
         // nginx passes unbuffered answers on at the upstream's own speed.

@@ -29,14 +29,18 @@ const DIRECTIVES: &[Directive] =
     .example("max_ranges 1;")];
 
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let Exchange { request, response, route, .. } = exchange;
+    let Exchange { request, response, route, upstream, .. } = exchange;
     if !response.allow_ranges || response.status != 200 || request.head.version == Version::Http09 {
         return Ok(());
     }
     let Some(len) = response.content_length else { return Ok(()) };
-    let max_ranges = *env.config.location(route.location).settings.static_files.max_ranges;
+    let mut max_ranges = *env.config.location(route.location).settings.static_files.max_ranges;
     if max_ranges == Some(0) {
         return Ok(());
+    }
+    if upstream.cache.as_ref().is_some_and(|record| record.is_storing()) {
+        // One part can be cut out of a body that passes by.
+        max_ranges = Some(1);
     }
     let fields = &request.head.headers;
     let wanted = fields.get(Known::Range).filter(|_| is_current(response, fields.get(Known::IfRange)));
@@ -54,6 +58,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
             response.headers.set_known(Known::ContentRange, &value);
             // The error page that follows is no version of the file.
             response.headers.remove_known(Known::ETag);
+            response.headers.remove_known(Known::LastModified);
             response.content_length = None;
             return Err(HeadRefused::Refuse(416));
         }

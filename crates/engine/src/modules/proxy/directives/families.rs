@@ -25,8 +25,8 @@ macro_rules! head_directives {
             })
             .doc(
                 "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
-                 X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset. (X-Accel-Expires, Expires, \
-                 Cache-Control, Set-Cookie and Vary matter to a cache alone.)",
+                 X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset; and, where responses are kept, \
+                 X-Accel-Expires, Expires, Cache-Control, Set-Cookie and Vary.",
             )
             .example(concat!($prefix, "_ignore_headers X-Accel-Redirect;")),
             Directive::flag(concat!($prefix, "_intercept_errors"), Contexts::HSL, |b| {

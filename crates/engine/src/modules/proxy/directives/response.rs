@@ -15,6 +15,10 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
         .default("off")
         .doc("Whether the upstream's trailers are passed on.")
         .example("proxy_pass_trailers on;"),
+    Directive::flag("proxy_cache_convert_head", Contexts::HSL, |b| &mut b.settings().proxy.cache.convert_head)
+        .default("on")
+        .doc("Whether a HEAD is sent as a GET, so that its response can be kept; without it the key needs the method.")
+        .example("proxy_cache_convert_head off;"),
     Directive::new(
         "proxy_redirect",
         Contexts::HSL,

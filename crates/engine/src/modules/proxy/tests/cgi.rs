@@ -109,6 +109,7 @@ fn directives_are_checked_at_load() {
             "fastcgi_buffers 2 4k;",
             "\"fastcgi_busy_buffers_size\" must be less than the size of all \"fastcgi_buffers\" minus one buffer",
         ),
+        ("fastcgi_cache one;", "\"fastcgi_cache\" zone \"one\" is unknown"),
         ("fastcgi_bind 127.0.0.1 transparent;", "invalid parameter \"transparent\""),
         ("proxy_bind localhost;", "invalid address \"localhost\""),
         ("fastcgi_cache off; uwsgi_store off; fastcgi_send_lowat 0;", ""),
@@ -117,8 +118,8 @@ fn directives_are_checked_at_load() {
             "no uwsgi_ssl_trusted_certificate for uwsgi_ssl_verify",
         ),
         (
-            "fastcgi_cache one;",
-            "directive \"fastcgi_cache\" is known to nginx (ngx_http_fastcgi_module), not supported by pointsman",
+            "fastcgi_store on;",
+            "directive \"fastcgi_store\" is known to nginx (ngx_http_fastcgi_module), not supported by pointsman",
         ),
     ] {
         assert_eq!(faults(inside), fault, "{inside}");

@@ -124,8 +124,8 @@ fn the_other_directives_are_checked() {
             "invalid value \"yes\" in \"proxy_buffering\" directive, it must be \"on\" or \"off\"",
         ),
         (
-            "proxy_cache zone;",
-            "directive \"proxy_cache\" is known to nginx (ngx_http_proxy_module), not supported by pointsman",
+            "proxy_store on;",
+            "directive \"proxy_store\" is known to nginx (ngx_http_proxy_module), not supported by pointsman",
         ),
         ("proxy_bind 127.0.0.1;", ""),
         ("proxy_headers_hash_max_size 1024; proxy_headers_hash_bucket_size 128;", ""),

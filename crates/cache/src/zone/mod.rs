@@ -1,0 +1,268 @@
+//! A zone of kept responses: which there are, which are in use, and who is fetching one.
+//!
+//! Owns nginx's rules of `min_uses`, of locks and of what goes first when there is too much. Threads of a process share one;
+//! its lock is never held across anything but a look-up. What the files say counts: a response that the zone does not know
+//! may be on the disk, put there by another process.
+
+mod table;
+
+use crate::key::KeyHash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use table::{NO_SLOT, Table};
+
+/// What a zone may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneLimits {
+    /// The most entries.
+    pub entries: usize,
+    /// How long an entry that is not asked for stays, in seconds.
+    pub inactive_s: u64,
+    /// The most bytes of files.
+    pub max_bytes: u64,
+}
+
+/// nginx counts 128 bytes for an entry.
+const ENTRY_BYTES: u64 = 128;
+
+impl ZoneLimits {
+    /// Returns the number of entries in so much memory.
+    pub fn entries_in(bytes: u64) -> usize {
+        usize::try_from(bytes / ENTRY_BYTES).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// A zone.
+#[derive(Debug)]
+pub struct Zone(Mutex<Table>);
+
+/// What a zone says about a response that is asked for.
+#[derive(Debug)]
+pub enum Found {
+    /// Fetching it has failed with this status, which stands in for it for a while.
+    Failed(u16),
+    /// It may be on the disk, and may be stored.
+    Known(ZoneUse),
+    /// It was not asked for often enough to be stored; it may be on the disk all the same if the zone does not know it.
+    Scarce,
+    /// The zone is full of entries that are in use.
+    Full,
+}
+
+/// A file to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal(pub KeyHash);
+
+impl Zone {
+    /// Returns an empty zone.
+    pub fn new(limits: ZoneLimits) -> Zone {
+        Zone(Mutex::new(Table::new(limits)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // What is done under the lock leaves the table whole wherever it ends.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets other limits.
+    pub fn set_limits(&self, limits: ZoneLimits) {
+        self.lock().limits = limits;
+    }
+
+    /// Asks for a response of this name, one of the family of `main`; the entry is in use as long as what is returned.
+    pub fn open(self: &Arc<Self>, name: KeyHash, main: KeyHash, min_uses: u64, now_s: u64) -> Found {
+        let mut table = self.lock();
+        let Some(slot) = table.find_or_add(name, main) else { return Found::Full };
+        table.touch(slot, now_s);
+        let entry = table.entry_mut(slot);
+        entry.uses = entry.uses.saturating_add(1);
+        if entry.error != 0 {
+            if entry.error_until_s >= now_s {
+                return Found::Failed(entry.error);
+            }
+            (entry.error, entry.exists, entry.uses) = (0, false, 1);
+        }
+        if !entry.exists && u64::from(entry.uses) < min_uses && entry.is_settled {
+            return Found::Scarce;
+        }
+        let is_scarce = !entry.exists && u64::from(entry.uses) < min_uses;
+        entry.in_use += 1;
+        Found::Known(ZoneUse {
+            zone: Arc::clone(self),
+            name,
+            slot,
+            is_locked: false,
+            lock_number: 0,
+            is_scarce,
+        })
+    }
+
+    /// Asks for the entry of a response that is to be stored, whatever stands in for it: it was fetched without asking.
+    pub fn open_to_store(self: &Arc<Self>, name: KeyHash, main: KeyHash, now_s: u64) -> Option<ZoneUse> {
+        let mut table = self.lock();
+        let slot = table.find_or_add(name, main)?;
+        table.touch(slot, now_s);
+        let entry = table.entry_mut(slot);
+        entry.uses = entry.uses.saturating_add(1);
+        entry.in_use += 1;
+        let zone = Arc::clone(self);
+        Some(ZoneUse { zone, name, slot, is_locked: false, lock_number: 0, is_scarce: false })
+    }
+
+    /// Returns whether responses of a family are known.
+    pub fn has_family(&self, main: KeyHash) -> bool {
+        self.lock().has_family(main)
+    }
+
+    /// Takes note of a file that was found on the disk. Returns what must go for it.
+    pub fn loaded(&self, name: KeyHash, main: KeyHash, bytes: u64, now_s: u64) -> Option<Removal> {
+        let mut table = self.lock();
+        let Some(slot) = table.find_or_add(name, main) else { return Some(Removal(name)) };
+        if !table.entry(slot).exists {
+            table.touch(slot, now_s);
+            table.entry_mut(slot).uses += 1;
+            table.set_stored(slot, bytes);
+        }
+        None
+    }
+
+    /// Takes out an entry that was not asked for for too long, or that is too much.
+    pub fn take_removal(&self, now_s: u64) -> Option<Removal> {
+        self.lock().take_removal(now_s)
+    }
+
+    /// Takes out the entry that was not asked for for the longest time, because the disk is nearly full.
+    pub fn take_oldest(&self) -> Option<Removal> {
+        self.lock().take_oldest()
+    }
+
+    /// Forgets an entry, of which the file is gone or to go. Returns true if it was known.
+    pub fn forget(&self, name: KeyHash) -> bool {
+        self.lock().forget(name)
+    }
+
+    /// Returns the names of a family's entries.
+    pub fn family(&self, main: KeyHash) -> Vec<KeyHash> {
+        self.lock().family(main)
+    }
+
+    /// Returns how many bytes the files have, and how many entries there are.
+    pub fn totals(&self) -> (u64, usize) {
+        let table = self.lock();
+        (table.bytes, table.len())
+    }
+}
+
+/// An entry in use. Dropping it ends that, and lets others fetch what this one was to fetch.
+#[derive(Debug)]
+pub struct ZoneUse {
+    zone: Arc<Zone>,
+    name: KeyHash,
+    slot: u32,
+    is_locked: bool,
+    /// Which lock: after its time another one may have been given.
+    lock_number: u32,
+    is_scarce: bool,
+}
+
+impl ZoneUse {
+    /// Returns the name.
+    pub fn name(&self) -> KeyHash {
+        self.name
+    }
+
+    /// Returns true if it was not asked for often enough to be stored.
+    pub fn is_scarce(&self) -> bool {
+        self.is_scarce
+    }
+
+    /// Returns true if it is locked by this use.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
+    /// Takes note that there is no file, or none that counts.
+    pub fn note_absent(&self) {
+        let mut table = self.zone.lock();
+        table.set_absent(self.slot);
+        table.entry_mut(self.slot).is_settled = true;
+    }
+
+    /// Takes note of a file that is there, of so many bytes.
+    pub fn note_present(&self, bytes: u64) {
+        let mut table = self.zone.lock();
+        table.set_stored(self.slot, bytes);
+    }
+
+    /// Locks the entry, so that others wait or serve what is there meanwhile: for `age_ms`, after which another one may lock
+    /// it. Returns false if it is locked.
+    pub fn try_lock(&mut self, now_ms: u64, age_ms: u64) -> bool {
+        if self.is_locked {
+            return true;
+        }
+        let mut table = self.zone.lock();
+        let entry = table.entry_mut(self.slot);
+        if entry.lock_number != 0 && entry.locked_until_ms > now_ms {
+            return false;
+        }
+        entry.locked_until_ms = now_ms.saturating_add(age_ms);
+        let number = table.next_lock();
+        table.entry_mut(self.slot).lock_number = number;
+        drop(table);
+        self.lock_number = number;
+        self.is_locked = true;
+        true
+    }
+
+    /// Waits until the lock is free, without taking it.
+    pub fn poll_free(&self, now_ms: u64, waker: &Waker) -> bool {
+        let mut table = self.zone.lock();
+        let entry = table.entry(self.slot);
+        let is_free = entry.lock_number == 0 || entry.locked_until_ms <= now_ms;
+        if !is_free {
+            table.wait(self.slot, waker);
+        }
+        is_free
+    }
+
+    /// As [`ZoneUse::try_lock`] for one that is stale: who fetches it has as long as that takes. Returns false if another one does.
+    pub fn try_update(&mut self) -> bool {
+        self.try_lock(0, u64::MAX)
+    }
+
+    /// Takes note that the response is stored, with so many bytes of file, and unlocks.
+    pub fn stored(&mut self, bytes: u64) {
+        let mut table = self.zone.lock();
+        table.set_stored(self.slot, bytes);
+        drop(table);
+        self.unlock();
+    }
+
+    /// Has a failure stand in for the response until then.
+    pub fn note_failure(&mut self, status: u16, until_s: u64) {
+        let mut table = self.zone.lock();
+        let entry = table.entry_mut(self.slot);
+        (entry.error, entry.error_until_s) = (status, until_s);
+        drop(table);
+        self.unlock();
+    }
+
+    /// Unlocks, and wakes those that wait.
+    pub fn unlock(&mut self) {
+        if std::mem::take(&mut self.is_locked) {
+            let wakers = self.zone.lock().unlock(self.slot, self.lock_number);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Drop for ZoneUse {
+    fn drop(&mut self) {
+        self.unlock();
+        debug_assert_ne!(self.slot, NO_SLOT);
+        self.zone.lock().release(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

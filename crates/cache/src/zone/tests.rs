@@ -1,0 +1,135 @@
+//! What a zone keeps, lets go and locks.
+
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+fn zone(entries: usize, max_bytes: u64) -> Arc<Zone> {
+    Arc::new(Zone::new(ZoneLimits { entries, inactive_s: 10, max_bytes }))
+}
+
+fn name(number: u8) -> KeyHash {
+    KeyHash([number; 16])
+}
+
+fn open(zone: &Arc<Zone>, number: u8, now_s: u64) -> ZoneUse {
+    match zone.open(name(number), name(number), 1, now_s) {
+        Found::Known(of) => of,
+        other => panic!("{other:?}"),
+    }
+}
+
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_goes_first() {
+    let zone = zone(100, 3 * 4096);
+    for number in 1..=4 {
+        open(&zone, number, u64::from(number)).stored(100);
+    }
+    drop(open(&zone, 1, 5));
+    assert_eq!(zone.totals(), (4 * 4096, 4));
+    assert_eq!(zone.take_removal(5), Some(Removal(name(2))), "too many bytes: the one last asked for");
+    assert_eq!(zone.take_removal(5), None);
+    assert_eq!(zone.take_removal(14), Some(Removal(name(3))), "its time is over");
+    let used = open(&zone, 4, 14);
+    assert_eq!(zone.take_removal(30), Some(Removal(name(1))));
+    assert_eq!(zone.take_removal(30), None, "what is in use stays");
+    drop(used);
+    assert_eq!(zone.take_removal(30), Some(Removal(name(4))));
+    assert_eq!(zone.totals(), (0, 0));
+}
+
+#[test]
+fn entries_are_bounded() {
+    let zone = zone(2, u64::MAX);
+    let one = open(&zone, 1, 1);
+    let two = open(&zone, 2, 1);
+    assert!(matches!(zone.open(name(3), name(3), 1, 1), Found::Full));
+    drop(one);
+    let _three = open(&zone, 3, 1);
+    drop(two);
+    assert_eq!(zone.totals().1, 2);
+    assert_eq!(zone.take_removal(1), Some(Removal(name(1))), "what made room");
+    assert_eq!(zone.take_removal(1), None);
+}
+
+#[test]
+fn a_lock_is_one_request_s_until_it_is_over_or_too_old() {
+    let zone = zone(10, u64::MAX);
+    let (mut one, mut two) = (open(&zone, 1, 1), open(&zone, 1, 1));
+    assert!(one.try_lock(0, 5000));
+    let counter = Arc::new(Counter(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&counter));
+    assert!(!two.poll_free(100, &waker));
+    assert!(!two.poll_free(200, &waker));
+    one.stored(5);
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1, "woken once");
+    assert!(two.try_lock(300, 5000));
+    let mut three = open(&zone, 1, 1);
+    assert!(!three.try_lock(5299, 5000));
+    assert!(three.try_lock(5300, 5000), "the lock is too old");
+    two.unlock();
+    let mut four = open(&zone, 1, 1);
+    assert!(!four.try_lock(5301, 5000), "its end is not that of the newer one");
+    drop(three);
+    assert!(four.try_lock(5302, 5000));
+}
+
+#[test]
+fn a_stale_response_is_updated_by_one() {
+    let zone = zone(10, u64::MAX);
+    let (mut one, mut two) = (open(&zone, 1, 1), open(&zone, 1, 1));
+    assert!(one.try_update());
+    assert!(!two.try_update());
+    drop(one);
+    assert!(two.try_update());
+}
+
+#[test]
+fn too_few_uses_are_not_stored() {
+    let zone = zone(10, u64::MAX);
+    let ask = || zone.open(name(1), name(1), 3, 1);
+    let Found::Known(first) = ask() else { panic!("it may be on the disk") };
+    assert!(first.is_scarce());
+    first.note_absent();
+    drop(first);
+    assert!(matches!(ask(), Found::Scarce));
+    let Found::Known(third) = ask() else { panic!() };
+    assert!(!third.is_scarce());
+}
+
+#[test]
+fn failures_stand_in_for_a_while() {
+    let zone = zone(10, u64::MAX);
+    open(&zone, 1, 1).note_failure(502, 5);
+    assert!(matches!(zone.open(name(1), name(1), 1, 5), Found::Failed(502)));
+    assert!(matches!(zone.open(name(1), name(1), 1, 6), Found::Known(_)));
+    open(&zone, 2, 1).note_failure(502, 5);
+    zone.open_to_store(name(2), name(2), 1).unwrap().stored(10);
+    assert!(matches!(zone.open(name(2), name(2), 1, 2), Found::Known(_)), "a response takes its place");
+}
+
+#[test]
+fn families_are_those_with_files() {
+    let zone = zone(10, u64::MAX);
+    let main = name(9);
+    let Found::Known(mut blue) = zone.open(name(1), main, 1, 1) else { panic!() };
+    assert!(!zone.has_family(main));
+    blue.stored(10);
+    assert!(zone.has_family(main));
+    assert_eq!(zone.family(main), [name(1)]);
+    assert!(zone.forget(name(1)), "in use, and yet gone");
+    assert!(!zone.has_family(main) && !zone.forget(name(1)));
+    blue.stored(10);
+    drop(blue);
+    assert_eq!(zone.totals(), (0, 0));
+    zone.loaded(name(2), main, 5000, 1);
+    assert_eq!(zone.totals(), (8192, 1));
+}
