@@ -65,7 +65,12 @@ impl Control {
 
     /// Fails if the history of the switch `live` does not verify.
     pub(crate) fn check_history(&mut self) -> Result<(), String> {
-        let history = self.get("/v1/switches/live/history?limit=1&verify=true")?;
+        self.check_history_of("live")
+    }
+
+    /// Fails if the history of a switch, or of the groups, does not verify.
+    pub(crate) fn check_history_of(&mut self, switch: &str) -> Result<(), String> {
+        let history = self.get(&format!("/v1/switches/{switch}/history?limit=1&verify=true"))?;
         match history["verified"]["intact"] == json!(true) {
             true => Ok(()),
             false => Err(format!("the history is not intact: {history}")),

@@ -18,7 +18,7 @@ use crate::server::{Program, Server, signal, until};
 
 const KEYS: usize = 8;
 /// The longest that a server switches before its processes are struck.
-const MAX_LIFE_US: u64 = 60_000;
+pub(crate) const MAX_LIFE_US: u64 = 60_000;
 /// The time for which a process is stopped.
 const STOP: Duration = Duration::from_millis(30);
 /// The connections of the load.
@@ -26,7 +26,7 @@ const CLIENTS: usize = 16;
 
 /// What happens to the processes. Each comes in its turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Strike {
+pub(crate) enum Strike {
     /// All are killed at once.
     All,
     /// The worker is killed.
@@ -39,11 +39,12 @@ enum Strike {
     StopAndKill,
 }
 
-const STRIKES: [Strike; 5] = [Strike::All, Strike::Worker, Strike::Master, Strike::Stop, Strike::StopAndKill];
+pub(crate) const STRIKES: [Strike; 5] =
+    [Strike::All, Strike::Worker, Strike::Master, Strike::Stop, Strike::StopAndKill];
 
 impl Strike {
     /// Does it.
-    fn hit(self, server: &Server, worker: u32) -> Result<(), String> {
+    pub(crate) fn hit(self, server: &Server, worker: u32) -> Result<(), String> {
         match self {
             Strike::All => server.kill_all(),
             Strike::Worker => signal(worker, Signal::SIGKILL),
@@ -58,7 +59,7 @@ impl Strike {
     }
 
     /// Returns the server that serves afterwards.
-    fn recover(
+    pub(crate) fn recover(
         self,
         server: Server,
         worker: u32,
@@ -148,7 +149,8 @@ fn check(strikes: u64, found: Known, known: Known) -> Result<(), String> {
     }
 }
 
-fn log_tail(dir: &TestDir) -> String {
+/// Returns the last lines of the error log.
+pub(crate) fn log_tail(dir: &TestDir) -> String {
     let log = std::fs::read_to_string(dir.prefix().join("logs/error.log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(8)..].join(" | ")
@@ -216,14 +218,14 @@ fn switch_until_struck(
 }
 
 /// Clients that send requests all the time, whether or not they are answered.
-struct Load {
-    front: SocketAddr,
-    answered: AtomicU64,
-    stop: AtomicBool,
+pub(crate) struct Load {
+    pub(crate) front: SocketAddr,
+    pub(crate) answered: AtomicU64,
+    pub(crate) stop: AtomicBool,
 }
 
 impl Load {
-    fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut clients: Vec<Option<Client>> = (0..CLIENTS).map(|_| None).collect();
         while !self.stop.load(Ordering::SeqCst) {
             for (number, client) in clients.iter_mut().enumerate() {

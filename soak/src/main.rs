@@ -10,6 +10,7 @@ mod connection;
 mod control;
 mod cost;
 mod durations;
+mod frames;
 mod gaps;
 mod gateway;
 mod keys;
@@ -17,10 +18,12 @@ mod kills;
 mod load;
 mod mixed;
 mod native_switches;
+mod origin;
 mod origins;
 mod overhead;
 mod race;
 mod server;
+mod servers;
 mod slow;
 mod statistics;
 mod switches;
@@ -54,7 +57,7 @@ struct Plan {
     /// The size of a body of `bodies`
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     mebibytes: u64,
-    /// Kills of `kills` (500), of each kind in `gaps` (30), `mixed` (20) and `long` (one every two minutes)
+    /// Kills of `kills` and `server-kills` (500), of each kind in `gaps` (30), `mixed` (20) and `long` (one every two minutes)
     #[arg(long)]
     kills: Option<u64>,
     /// Tries of `race`
@@ -69,10 +72,10 @@ struct Plan {
     /// Binary upgrades of `mixed` (20) and `long` (one every two minutes)
     #[arg(long)]
     upgrades: Option<u64>,
-    /// Switches of `mixed` (1,000) and `long` (as many as fit)
+    /// Changes of `servers` (1,000), switches of `mixed` (1,000) and `long` (as many as fit)
     #[arg(long)]
     switches: Option<u64>,
-    /// Connections of `mixed` (256) and `long` (128)
+    /// Connections of `mixed` and `servers` (256) and `long` (128)
     #[arg(long)]
     connections: Option<u64>,
     /// Minutes of `long`
@@ -97,6 +100,10 @@ enum Test {
     NativeSwitches,
     /// All processes are killed while they switch
     Kills,
+    /// A thousand changes of a group's servers under requests, long polls and WebSockets
+    Servers,
+    /// All processes are killed while servers are changed
+    ServerKills,
     /// The time without an answer after kills of the worker and of the master, beside nginx
     Gaps,
     /// Two writers give orders that expect a revision
@@ -124,6 +131,8 @@ fn main() -> ExitCode {
             Test::Bodies => bodies::run,
             Test::NativeSwitches => native_switches::run,
             Test::Kills => kills::run,
+            Test::Servers => servers::run,
+            Test::ServerKills => servers::kills::run,
             Test::Gaps => gaps::run,
             Test::Race => race::run,
             Test::Keys => keys::run,

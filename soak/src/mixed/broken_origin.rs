@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use super::origin::Origin;
 use crate::connection::{Connection, Fault};
+use crate::origin::Origin;
 
 /// The faults: the last segment of the path.
 pub(super) const FAULTS: [&str; 10] = [

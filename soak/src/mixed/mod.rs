@@ -8,7 +8,6 @@
 mod broken_origin;
 mod conf;
 mod disturbances;
-mod frames;
 mod ledger;
 pub(super) mod long;
 mod misbehaving;

@@ -1,52 +1,18 @@
-//! The servers behind the gateway, in this process: each answer names its group.
+//! The servers behind the gateway: each answer names its group.
 //!
 //! They answer with small texts, generated bodies and the echo of frames. They close no connection before the run is
 //! over, so that the gateway is responsible for each one that breaks.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use super::frames::Frame;
 use crate::body::Pattern;
 use crate::connection::{Connection, Fault, Framing, Head};
+use crate::origin::{Origin, echo};
 
 const PIECE: usize = 64 << 10;
-const STACK_BYTES: usize = 256 << 10;
-
-/// A server that listens until it is dropped.
-pub(super) struct Origin {
-    pub(super) port: u16,
-    stop: Arc<AtomicBool>,
-}
 
 impl Origin {
-    /// Listens, and serves each connection with `serve` on a thread of its own.
-    pub(super) fn start(
-        serve: impl Fn(TcpStream, &Arc<AtomicBool>) + Send + Sync + 'static,
-    ) -> Result<Origin, String> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| format!("bind: {e}"))?;
-        let port = listener.local_addr().map_err(|e| format!("bind: {e}"))?.port();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let serve = Arc::new(serve);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let (serve, stopped) = (Arc::clone(&serve), Arc::clone(&stopped));
-                let connection = thread::Builder::new().stack_size(STACK_BYTES);
-                // Without a thread the connection is dropped, which counts as a failure.
-                let _ = connection.spawn(move || serve(stream, &stopped));
-            }
-        });
-        Ok(Origin { port, stop })
-    }
-
     /// Starts a server of this group.
     pub(super) fn of_group(group: &'static str, pattern: &Pattern) -> Result<Origin, String> {
         let pattern = pattern.clone();
@@ -56,13 +22,6 @@ impl Origin {
                 let _ = answer_all(connection, group, &pattern);
             }
         })
-    }
-}
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        self.stop.store(true, SeqCst);
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
 
@@ -133,25 +92,11 @@ fn give(
     if chunked { connection.send(b"0\r\n\r\n") } else { Ok(()) }
 }
 
-/// Sends every frame back.
-fn echo(mut connection: Connection, group: &str) -> Result<(), Fault> {
-    let head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nX-Origin: {group}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    );
-    connection.send(head.as_bytes())?;
-    loop {
-        let frame = Frame::read(&mut connection)?;
-        connection.send(&frame.bytes(false))?;
-        if frame == Frame::Close {
-            return Ok(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
+    use crate::frames::Frame;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     #[test]
     fn an_origin_answers_as_the_path_says() {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::conf;
 use super::ledger::{Ledger, Traffic};
-use super::origin::Origin;
 use super::traffic::{Client, Run};
 use super::verdicts::SwitchCounts;
 use crate::body::Pattern;
+use crate::origin::Origin;
 use crate::server::{SharedDir, address, prepare};
 
 /// How long there is traffic before the first disturbance and after the last.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::frames::Frame;
 use super::ledger::{Ledger, Start, Traffic};
 use super::verdicts::{Before, KEYS, SwitchCounts, host};
 use crate::body::Pattern;
 use crate::connection::{Connection, Fault, FaultKind, Head, Idle};
+use crate::frames::Frame;
 
 /// The state of a run, shared by all clients.
 pub(super) struct Run {

@@ -2,7 +2,7 @@
 
 use crate::context::logs::Logs;
 use crate::context::metrics::{Metrics, group_layout};
-use crate::proxy::groups::Groups;
+use crate::proxy::groups::{Groups, Unwanted};
 use engine::config::ListenAddress;
 use engine::{Config, LocationId, Routing, ServerId};
 use process::log::{ErrorLog, Level};
@@ -93,14 +93,16 @@ impl Generation {
         !self.routing.borrow().tables.holds.is_empty()
     }
 
-    /// Gives this publication to first questions from now on, and its servers to the picks of all requests.
-    pub(crate) fn publish(&self, routing: Routing) {
+    /// Gives this publication to first questions from now on, and its servers to the picks of all requests. Returns what is of no
+    /// use any more.
+    pub(crate) fn publish(&self, routing: Routing) -> Vec<Unwanted> {
         let routing = Rc::new(routing);
         let before = self.routing.replace(Rc::clone(&routing));
-        for change in routing.groups.changes_since(&before.groups) {
-            self.groups
-                .adopt(&self.config, change, routing.tables.number, |name| self.metrics.made_group(name));
-        }
+        let adopt = |change| {
+            let number = routing.tables.number;
+            self.groups.adopt(&self.config, change, number, |name| self.metrics.made_group(name))
+        };
+        routing.groups.changes_since(&before.groups).into_iter().map(adopt).collect()
     }
 
     /// Tells the collector which servers the groups have that are others than before.

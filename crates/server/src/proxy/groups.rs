@@ -4,7 +4,7 @@
 //! those of its block; a group that no block has is there as long as the publication has it. Must never: make a ring, or any
 //! other thing that takes longer the more servers there are and that the publication can bring.
 
-use super::pool::{State, ThreadGroup, ZoneGroup};
+use super::pool::{State, ThreadGroup, UpstreamConn, ZoneGroup};
 use engine::modules::upstream::{GroupEntry, Origin};
 use engine::{Config, Routing};
 use std::cell::RefCell;
@@ -125,6 +125,21 @@ pub(crate) struct Made {
     pub(crate) like: Option<usize>,
 }
 
+/// What a publication has made useless. Dropping it closes connections: that need not be waited for.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are there to be dropped")]
+pub(crate) struct Unwanted {
+    conns: Vec<UpstreamConn>,
+    group: Option<Made>,
+    zone: Option<Arc<Mutex<ZoneGroup>>>,
+}
+
+impl Unwanted {
+    fn conns(conns: Vec<UpstreamConn>) -> Unwanted {
+        Unwanted { conns, group: None, zone: None }
+    }
+}
+
 /// All groups of a generation on one thread.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -192,23 +207,22 @@ impl Groups {
     }
 
     /// Takes a change of one group: its servers, or that it is gone. `number` gives a new one the number under which it is
-    /// measured.
+    /// measured. Returns what is of no use any more.
     pub(crate) fn adopt(
         &self,
         config: &Config,
         (name, set): (&[u8], Option<&GroupSet>),
         publication: u64,
         number: impl FnOnce(&Arc<str>) -> usize,
-    ) {
+    ) -> Unwanted {
         if let Some(configured) = config.group(name) {
             let entry = &config.groups[configured];
             let spec = set.map_or(&entry.spec, |set| &set.spec);
-            return self.groups[configured].adopt(spec, publication);
+            return Unwanted::conns(self.groups[configured].adopt(spec, publication));
         }
         let Some(set) = set else {
-            self.made.borrow_mut().remove(name);
-            self.shared.made().remove(name);
-            return;
+            let group = self.made.borrow_mut().remove(name);
+            return Unwanted { group, zone: self.shared.made().remove(name), conns: Vec::new() };
         };
         let zone = is_shared(config, set).then(|| {
             let mut made = self.shared.made();
@@ -219,13 +233,14 @@ impl Groups {
         });
         let known = self.made.borrow().get(name).cloned();
         match known.filter(|made| made.group.fits(&set.spec, zone.is_some())) {
-            Some(made) => made.group.adopt(&set.spec, publication),
+            Some(made) => Unwanted::conns(made.group.adopt(&set.spec, publication)),
             None => {
                 let group = thread_group(made_group(config, set, &self.health), zone.as_ref(), None);
-                group.adopt(&set.spec, publication);
+                let conns = group.adopt(&set.spec, publication);
                 let number = number(&set.spec.name.as_str().into());
                 let made = Made { group, number, like: like(config, set) };
-                self.made.borrow_mut().insert(name.into(), made);
+                let group = self.made.borrow_mut().insert(name.into(), made);
+                Unwanted { conns, group, zone: None }
             }
         }
     }
@@ -268,7 +283,6 @@ fn thread_group(
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::UpstreamConn;
     use super::*;
     use crate::context::conn_state::ConnRegistry;
     use crate::context::counters::{Counters, ThreadCounters};

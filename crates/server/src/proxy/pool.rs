@@ -196,8 +196,9 @@ impl ThreadGroup {
         self.keepalive == spec.keepalive && self.is_own() != is_shared
     }
 
-    /// Takes the servers of a publication. Those that stay keep their state and connections, requests under way go on.
-    pub(super) fn adopt(&self, spec: &Arc<GroupSpec>, number: u64) {
+    /// Takes the servers of a publication. Those that stay keep their state and connections, requests under way go on. Returns the
+    /// idle connections to the others.
+    pub(super) fn adopt(&self, spec: &Arc<GroupSpec>, number: u64) -> Vec<UpstreamConn> {
         let is_new = |group: &Group| !Arc::ptr_eq(group.spec(), spec);
         match &self.state {
             State::Own(group) => {
@@ -219,12 +220,13 @@ impl ThreadGroup {
             let of = |peer: &Peer| peer.address().clone();
             let used: HashSet<Address> =
                 group.peers().iter().filter(|peer| peer.spec().is_in_use()).map(of).collect();
-            let close = |conn| unwanted.push(conn);
+            let close = |conn: Box<UpstreamConn>| unwanted.push(*conn);
             self.idle.borrow_mut().drain_where(|key| !used.contains(&key.address), close);
             let all = group.peers().iter().chain(group.departed());
             all.filter(|peer| peer.conns() > 0).map(of).filter(|address| !used.contains(address)).collect()
         });
         self.left.replace(left);
+        unwanted
     }
 
     /// Picks a peer. `number` says under which number it is measured: it is given the group, and the peer's position in it.

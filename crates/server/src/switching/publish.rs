@@ -83,15 +83,13 @@ fn now_ms(thread: &ThreadContext) -> u64 {
 fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     let Publication { routing, watch, acknowledged } = publication;
     let generation = thread.generation();
+    let mut unwanted = Vec::new();
     for older in thread.older_generations() {
-        older.publish(carried_over(&routing, &generation, &older));
+        unwanted.extend(older.publish(carried_over(&routing, &generation, &older)));
     }
     let change = watch.and_then(|watch| change(&generation, watch, routing.tables.number));
     let before = generation.routing().groups.clone();
-    generation.publish(Routing::clone(&routing));
-    if thread.number() == 0 {
-        generation.arrange_changes(&before);
-    }
+    unwanted.extend(generation.publish(Routing::clone(&routing)));
     let at = Instant::now();
     let in_flight_old = change.map_or(0, |change| {
         suspect_groups(&generation, change.watch.switch, now_ms(thread));
@@ -99,6 +97,11 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     });
     acknowledged(Acknowledgement { worker: thread.number(), at, in_flight_old });
     thread.waiting.wake_all();
+    // What follows need not be waited for.
+    if thread.number() == 0 {
+        generation.arrange_changes(&before);
+    }
+    drop(unwanted);
 }
 
 /// Returns a watch with what [`crate::switching::in_flight`] needs beside it.

@@ -9,14 +9,14 @@ const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x88];
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Binary(Vec<u8>),
     Close,
 }
 
 impl Frame {
     /// Encodes the frame; clients mask theirs.
-    pub(super) fn bytes(&self, masked: bool) -> Vec<u8> {
+    pub(crate) fn bytes(&self, masked: bool) -> Vec<u8> {
         let (first, payload): (u8, &[u8]) = match self {
             Frame::Binary(payload) => (BINARY, payload),
             Frame::Close => (CLOSE, &[]),
@@ -44,7 +44,7 @@ impl Frame {
     }
 
     /// Reads the next frame of a connection.
-    pub(super) fn read(connection: &mut Connection) -> Result<Frame, Fault> {
+    pub(crate) fn read(connection: &mut Connection) -> Result<Frame, Fault> {
         let head = connection.exactly(2)?;
         let mut number = |bytes: usize| -> Result<usize, Fault> {
             let bytes = connection.exactly(bytes)?;
