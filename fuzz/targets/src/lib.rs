@@ -37,6 +37,10 @@ mod seeds;
 mod store;
 #[cfg(feature = "whole")]
 mod template;
+#[cfg(feature = "whole")]
+mod tls_files;
+#[cfg(feature = "whole")]
+mod tls_records;
 mod uri;
 mod values;
 #[cfg(feature = "whole")]
@@ -77,6 +81,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("store", store::check),
     #[cfg(feature = "whole")]
     ("template", template::check),
+    #[cfg(feature = "whole")]
+    ("tls_files", tls_files::check),
+    #[cfg(feature = "whole")]
+    ("tls_records", tls_records::check),
     ("uri", uri::check),
     ("values", values::check),
 ];

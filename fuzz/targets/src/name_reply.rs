@@ -16,6 +16,7 @@ mod fault {
     }
 }
 
+#[allow(unreachable_pub, reason = "the crate that it is of shows a part of it")]
 #[path = "../../../crates/transport/src/resolver/message.rs"]
 mod message;
 
@@ -23,12 +24,18 @@ use message::{Kind, Query, Reply};
 
 pub(crate) fn check(data: &[u8]) {
     let Some((choice, reply)) = data.split_first() else { return };
-    let kind = if choice & 1 == 0 { Kind::A } else { Kind::Aaaa };
+    let kind = match choice & 1 {
+        // No reply of an input has room for so many records.
+        _ if *choice >= 0xf0 => Kind::Srv,
+        0 => Kind::A,
+        _ => Kind::Aaaa,
+    };
     let asked = Query::new(0x1234, b"a.example", kind).expect("a name");
     // Bytes as they are, and bytes that follow a header and the question, so that there is a way behind them.
     let mut behind = asked.datagram().to_vec();
     behind[2..4].copy_from_slice(&[0x81, 0x80]);
-    behind[6..8].copy_from_slice(&[0, choice >> 1]);
+    let count = if kind == Kind::Srv { choice & 15 } else { choice >> 1 };
+    behind[6..8].copy_from_slice(&[0, count]);
     behind.extend_from_slice(reply);
     for bytes in [reply, &behind] {
         if let Some(Reply::Answer(answer)) = asked.read(bytes) {
@@ -38,6 +45,12 @@ pub(crate) fn check(data: &[u8]) {
                 (address, kind),
                 (IpAddr::V4(_), Kind::A) | (IpAddr::V6(_), Kind::Aaaa)
             )));
+            assert!(answer.services.is_empty() || kind == Kind::Srv);
+            assert!(answer.services.len() * (7 + 11) <= bytes.len(), "more servers than bytes");
+            for service in &answer.services {
+                let target = service.target.as_bytes();
+                assert!(target.len() <= 253 && !target.iter().any(u8::is_ascii_uppercase));
+            }
             let alias = answer.alias.unwrap_or_default();
             assert!(alias.len() <= 253 && !alias.iter().any(u8::is_ascii_uppercase));
         }

@@ -49,7 +49,7 @@ replayed! {
 
 #[cfg(feature = "whole")]
 replayed! {
-    api config_build live_store store template
+    api config_build live_store store template tls_files tls_records
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Mode {
     Buffered,
     /// They are passed on while they arrive.
     Streamed,
+    /// The same, and all goes through a second server, which is spoken to in HTTP/2.
+    OverHttp2,
 }
 
 /// The program under test.
@@ -203,6 +205,18 @@ fn nginx_conf(dir: &TestDir, mode: Mode, conf: &[Vec<String>]) -> String {
          proxy_request_buffering {buffering};\nproxy_set_header Connection \"\";\nproxy_set_header Host $host;\n"
     );
     for (place, directives) in conf.iter().enumerate() {
+        if mode == Mode::OverHttp2 {
+            let _ = write!(
+                text,
+                "upstream u{place} {{ server unix:{prefix}/o{place} max_fails=0; keepalive 4; }}\n\
+                 upstream m{place} {{ server unix:{prefix}/m{place} max_fails=0; keepalive 4; }}\n\
+                 server {{ listen unix:{prefix}/m{place}; http2 on; location / {{ proxy_pass http://u{place}; }} }}\n\
+                 server {{ listen unix:{prefix}/f{place}; {} proxy_http_version 2;\n\
+                 location / {{ proxy_pass http://m{place}; }} }}\n",
+                directives.join(" ")
+            );
+            continue;
+        }
         let _ = write!(
             text,
             "upstream u{place} {{ server unix:{prefix}/o{place} max_fails=0; keepalive 4; }}\n\
