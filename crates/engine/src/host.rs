@@ -14,6 +14,7 @@ use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use upstream::Peer;
 
 /// The levels of the error log, most severe first, as nginx numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -205,6 +206,16 @@ pub trait Host {
         let _ = order;
         answer(Err("there is no control plane".to_owned()));
     }
+    /// Returns the peers of a group as this thread sees them, the backups last; `None` if there is no group of this name.
+    fn peers(&self, config: &Config, group: &[u8]) -> Option<Vec<Peer>> {
+        let _ = (config, group);
+        None
+    }
+    /// Carries out a script's order on a server of a group, and answers on this thread as for [`Host::order`].
+    fn order_server(&mut self, change: ServerChange, answer: SwitchAnswer) {
+        let _ = change;
+        answer(Err("there is no control plane".to_owned()));
+    }
     /// Prepares to connect for a script; nothing happens before the result is polled. `None`: there is no network.
     fn dial(&mut self, config: &Config, request: DialRequest) -> Option<Dialing> {
         let _ = (config, request);
@@ -246,6 +257,19 @@ pub trait RunningRequests {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Puts their answers into the request's `subrequests.ended`, in the order in which they were wanted.
     fn finish(self: Box<Self>, exchange: &mut Exchange);
+}
+
+/// A script's order on a server (`ngx.upstream.set_peer_down`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerChange {
+    /// The group.
+    pub group: String,
+    /// The server's address.
+    pub server: String,
+    /// It gets no request from now on, or gets requests again.
+    pub is_down: bool,
+    /// The actor: `lua:FILE:LINE`.
+    pub actor: String,
 }
 
 /// Takes what became of an order. Dropping it unanswered is good for a worker that ends.

@@ -80,6 +80,16 @@ impl Peer {
         self.fails
     }
 
+    /// Returns its place in the rotation: the current weight and the effective one, as nginx has them.
+    pub fn weights(&self) -> (i64, i64) {
+        (self.current_weight, self.effective_weight)
+    }
+
+    /// Returns when it last failed, and when the current window began; 0 is never.
+    pub fn failed_at_ms(&self) -> (u64, u64) {
+        (self.accessed_ms, self.checked_ms)
+    }
+
     /// Returns true if it can take a request now: neither `down` nor draining, not failed too often, not at `max_conns`, and
     /// healthy as its checks have it.
     pub fn is_available(&self, now_ms: u64) -> bool {

@@ -21,6 +21,7 @@ use crate::receipt::Receipt;
 use crate::setup::Setup;
 use crate::store::StoreBackend;
 use engine::host::Level;
+use engine::modules::switch::GROUPS_NAME;
 use engine::{Config, Routing};
 use std::future::Future;
 use std::rc::Rc;
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use switch::{Commit, Filter, Key, Meta, Order, Refusal};
+use switch::{Action, Commit, Filter, Key, Meta, Order, Refusal, ServerOrder};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Work for the control thread, inside its runtime.
@@ -362,6 +363,30 @@ impl ControlHandle {
             tokio::task::spawn_local(async move {
                 let result = match state.switch(&name) {
                     Ok(switch) => state.set_from_script(&switch, &key, target.as_deref(), actor).await,
+                    Err(refusal) => Err(refusal),
+                };
+                reply(result);
+            });
+        }));
+    }
+
+    /// Changes a server of a group for a script, and replies with the new revision once all threads follow it.
+    pub fn set_server_from_lua(
+        &self,
+        order: ServerOrder,
+        actor: String,
+        reply: Box<dyn FnOnce(Result<u64, Refusal>) + Send>,
+    ) {
+        self.send(Box::new(move |state| {
+            let state = state.clone();
+            tokio::task::spawn_local(async move {
+                let result = match state.switch(GROUPS_NAME) {
+                    Ok(switch) => {
+                        let meta = Meta { actor, ..Meta::default() };
+                        let options = Options { wait: Wait::Published, ..Options::default() };
+                        let order = Order { action: Action::Servers(vec![order]), meta };
+                        state.order(&switch, order, options).await.map(|receipt| receipt.revision)
+                    }
                     Err(refusal) => Err(refusal),
                 };
                 reply(result);

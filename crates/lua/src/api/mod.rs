@@ -29,12 +29,13 @@ mod switch;
 mod thread;
 mod time;
 mod timer;
+mod upstream;
 mod variable;
 
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 23] = [
+pub static AREAS: [&Area; 24] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -56,6 +57,7 @@ pub static AREAS: [&Area; 23] = [
     &timer::AREA,
     &semaphore::AREA,
     &balancer::AREA,
+    &upstream::AREA,
     &absent::AREA,
     &resty::AREA,
 ];

@@ -101,6 +101,22 @@ function req.set_header(name, value)
     end
 end
 
+-- ngx.req.add_header of the module ngx.req: beside the fields of this name.
+function support.add_request_header(name, value)
+    check_request()
+    if name == nil then
+        error("bad 'name' argument: string expected, got nil", 2)
+    elseif value == nil then
+        error("bad 'value' argument: string or table expected, got nil", 2)
+    elseif type(value) == "table" and #value == 0 then
+        error("bad 'value' argument: non-empty table expected", 2)
+    end
+    name = tostring(name)
+    for _, text in ipairs(type(value) == "table" and value or { value }) do
+        put_header(name, tostring(text), ADD)
+    end
+end
+
 function req.clear_header(name)
     check_request()
     if type(name) ~= "string" then

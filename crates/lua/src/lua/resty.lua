@@ -3,7 +3,8 @@
 local support, _, natives = ...
 local ngx, package, coroutine = ngx, package, coroutine
 local preload, setmetatable, error, type, tonumber, tostring = package.preload, setmetatable, error, type, tonumber, tostring
-local select, assert, loadstring, sub = select, assert, loadstring, string.sub
+local select, assert, loadstring, require = select, assert, loadstring, require
+local sub, gsub, find = string.sub, string.gsub, string.find
 local bridge, get_phase, match = support.bridge, ngx.get_phase, ngx.re.match
 local raw_log, filter_level, parent_pid, jit_source =
     natives.raw_log, natives.filter_level, natives.parent_pid, natives.jit_source
@@ -83,6 +84,45 @@ preload["ngx.re"] = function()
     end
 
     return re
+end
+
+preload["ngx.base64"] = function()
+    local base64 = { version = VERSION }
+    local TO, FROM = { ["+"] = "-", ["/"] = "_" }, { ["-"] = "+", ["_"] = "/" }
+
+    function base64.encode_base64url(s)
+        if type(s) ~= "string" then
+            return nil, "must provide a string"
+        end
+        return (gsub(ngx.encode_base64(s, true), "[+/]", TO))
+    end
+
+    function base64.decode_base64url(s)
+        if type(s) ~= "string" then
+            return nil, "must provide a string"
+        end
+        local decoded = not find(s, "[+/]") and ngx.decode_base64((gsub(s, "[-_]", FROM)))
+        if not decoded then
+            return nil, "invalid input"
+        end
+        return decoded
+    end
+
+    return base64
+end
+
+-- Fields beside those of the same name.
+preload["ngx.resp"] = function()
+    return {
+        version = VERSION,
+        add_header = function(key, value)
+            require "resty.core.response".set_resp_header(nil, key, value, true)
+        end,
+    }
+end
+
+preload["ngx.req"] = function()
+    return { version = VERSION, add_header = support.add_request_header }
 end
 
 preload["ngx.errlog"] = function()

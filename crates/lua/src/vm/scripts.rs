@@ -4,7 +4,7 @@
 //! the script reports it again, as ngx_lua does. Files are loaded when they are first needed, and kept by path.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ use engine::variables::Definition;
 use engine::{Config, Env};
 
 use super::engine_call::EngineCall;
+use super::threads::waits::Reply;
 use super::timers::Timers;
 use crate::machine::{Chunk, LoadError, Machine, MachineOptions, World, chunk_name};
 use crate::socket::Pools;
@@ -30,6 +31,8 @@ pub(crate) struct Scripts {
     pub(super) timers: Timers,
     /// Idle connections of scripts' sockets.
     pub(crate) pools: Rc<Pools>,
+    /// The outcomes of scripts' orders on servers, by their numbers.
+    replies: RefCell<VecDeque<(u32, Rc<Reply>)>>,
     /// Variables that scripts have named, by their number in Lua.
     pub(crate) variables: RefCell<Vec<Definition>>,
 }
@@ -74,8 +77,29 @@ impl Scripts {
             world,
             timers: Timers::new(*program.max_pending_timers, *program.max_running_timers),
             pools: Rc::default(),
+            replies: RefCell::default(),
             variables: RefCell::new(vec![Definition::Undefined]),
         })
+    }
+
+    /// Keeps what the outcome of an order comes to, and returns its number.
+    pub(crate) fn keep_reply(&self, reply: Rc<Reply>) -> u32 {
+        /// More wait for no outcome: their threads were killed.
+        const MOST: usize = 1024;
+        let mut replies = self.replies.borrow_mut();
+        if replies.len() >= MOST {
+            replies.pop_front();
+        }
+        let number = replies.back().map_or(0, |(last, _)| last.wrapping_add(1));
+        replies.push_back((number, reply));
+        number
+    }
+
+    /// Takes it back.
+    pub(crate) fn take_reply(&self, number: u32) -> Option<Rc<Reply>> {
+        let mut replies = self.replies.borrow_mut();
+        let at = replies.iter().position(|(known, _)| *known == number)?;
+        replies.remove(at).map(|(_, reply)| reply)
     }
 
     /// Returns the inline scripts that did not compile.

@@ -411,6 +411,11 @@ impl ThreadGroup {
         is_left
     }
 
+    /// Returns its peers with their state.
+    pub(crate) fn all_peers(&self) -> Vec<Peer> {
+        self.with(|group| group.peers().to_vec())
+    }
+
     /// Returns the state of its peers, and of those that were removed and still serve.
     pub(crate) fn peers(&self, now_ms: u64) -> Vec<PeerState> {
         let state = |peer: &Peer, departed: bool| {

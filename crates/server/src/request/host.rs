@@ -9,8 +9,9 @@ use crate::switching::script_order;
 use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, RunningRequests, ScriptCall,
-    ScriptOutcome, SwitchAnswer,
+    ScriptOutcome, ServerChange, SwitchAnswer,
 };
+use engine::modules::upstream::Origin;
 use engine::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
 use engine::phase::SwitchOrder;
 use engine::subrequest::Subrequest;
@@ -21,6 +22,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use transport::clock::Clock;
 use transport::files;
+use upstream::Peer;
 
 /// The host of one call into the engine; creating it costs nothing.
 pub(crate) struct ThreadHost<'a> {
@@ -127,6 +129,21 @@ impl Host for ThreadHost<'_> {
         tokio::task::spawn_local(async move { answer(outcome.await) });
     }
 
+    fn peers(&self, config: &Config, group: &[u8]) -> Option<Vec<Peer>> {
+        let groups = &self.generation.groups;
+        let known = config.group(group).or_else(|| implied_group(config, group));
+        let group = match known {
+            Some(number) => Rc::clone(groups.get(number)),
+            None => groups.made(group)?.group,
+        };
+        Some(group.all_peers())
+    }
+
+    fn order_server(&mut self, change: ServerChange, answer: SwitchAnswer) {
+        let outcome = script_order::server_outcome(self.thread, change);
+        tokio::task::spawn_local(async move { answer(outcome.await) });
+    }
+
     fn dial(&mut self, _: &Config, request: DialRequest) -> Option<Dialing> {
         Some(script_sockets::dial(self.thread, self.generation, request))
     }
@@ -155,6 +172,17 @@ impl Host for ThreadHost<'_> {
     fn spawn(&mut self, waiting: Waiting) {
         tokio::task::spawn_local(waiting);
     }
+}
+
+/// Returns the number of the group that a `proxy_pass` to this host, or host and port, has made.
+fn implied_group(config: &Config, name: &[u8]) -> Option<usize> {
+    config.groups.iter().position(|entry| match entry.origin {
+        Origin::Implied { port, .. } => {
+            let host = entry.spec.name.as_bytes();
+            host == name || [host, b":", port.to_string().as_bytes()].concat() == name
+        }
+        Origin::Block => false,
+    })
 }
 
 /// The host while a generation is built: there is no request yet.

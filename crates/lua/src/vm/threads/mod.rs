@@ -4,7 +4,7 @@
 //! by [`Progress::alone`]. Who is whose parent, and the results of threads, are Lua's (`lua/thread.lua`). Nothing here
 //! runs Lua.
 
-pub(super) mod waits;
+pub(crate) mod waits;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
