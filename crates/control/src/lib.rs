@@ -10,6 +10,7 @@
 pub mod api;
 mod barred;
 mod call;
+mod checks_now;
 mod data_plane;
 mod discovery;
 mod event;
@@ -27,6 +28,7 @@ pub mod store;
 mod testing;
 
 pub use call::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
+pub use checks_now::checks_now;
 pub use data_plane::{
     Acknowledgement, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch, WatchReport,
 };

@@ -52,6 +52,8 @@ pub use counters::{CLASSES, Counters, Failure, RequestEnd, TryEnd};
 pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
 pub use recorder::{Recorder, RoutedRequest};
-pub use snapshot::{CertificateNow, Connections, GroupCondition, PeerNow, PeerState, Snapshot, SwitchNow};
+pub use snapshot::{
+    CertificateNow, CheckNow, Connections, GroupCondition, PeerNow, PeerState, Snapshot, SwitchNow,
+};
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 pub use window::Window;

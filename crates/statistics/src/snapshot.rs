@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// The servers of the present configuration, in any order.
     pub peers: Vec<PeerNow>,
+    /// The health checks of the servers, in any order.
+    pub checks: Vec<CheckNow>,
     /// The switches of the present configuration, in any order.
     pub switches: Vec<SwitchNow>,
     /// The counters of `stub_status`.
@@ -41,6 +43,23 @@ pub struct PeerNow {
     pub state: PeerState,
     /// Tries under way, of all threads.
     pub connections: u64,
+}
+
+/// A health check of a server. One that a group names twice may be given twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckNow {
+    /// The group's name.
+    pub group: Arc<str>,
+    /// The server's label.
+    pub peer: Arc<str>,
+    /// What it asks: `GET /health`.
+    pub check: Arc<str>,
+    /// How many have passed.
+    pub passed: u64,
+    /// How many have not.
+    pub failed: u64,
+    /// How long the last one took, in microseconds.
+    pub took_us: Option<u64>,
 }
 
 /// Whether a server gets requests.
@@ -171,6 +190,18 @@ impl Snapshot {
             states.entry(group).or_default().push(state);
         }
         states.into_iter().map(|(group, states)| (group, GroupCondition::of(states.into_iter()))).collect()
+    }
+
+    /// Returns the checks by group, label of the server and check, each once.
+    pub(crate) fn checks_now(&self) -> std::collections::BTreeMap<[&str; 3], (u64, u64, Option<u64>)> {
+        let mut checks = std::collections::BTreeMap::new();
+        for now in &self.checks {
+            let entry = checks.entry([&*now.group, &*now.peer, &*now.check]).or_insert((0, 0, None));
+            entry.0 += now.passed;
+            entry.1 += now.failed;
+            entry.2 = entry.2.max(now.took_us);
+        }
+        checks
     }
 
     /// Returns the servers, to look up.

@@ -62,22 +62,35 @@ fn server(origins: &[Origin], check: &str) -> Server {
     let servers: String =
         origins.iter().map(|origin| format!("server {} max_fails=0;", origin.address)).collect();
     Server::start(
-        "targets blue red; gate uri=/health;",
+        "targets blue red dynamic; gate uri=/health;",
         &format!(
             "upstream red {{ {servers} keepalive 0; }}
              server {{ listen unix:{{folder}}/red;
-                 location / {{ proxy_pass http://red; proxy_next_upstream off; health_check {check}; }} }}"
+                 location / {{ proxy_pass http://red; proxy_next_upstream off; health_check {check}; }}
+                 location /live {{ proxy_pass http://$live; proxy_next_upstream off; }}
+                 location /metrics {{ metrics; }} }}"
         ),
     )
 }
 
+/// Sends a request, and returns the whole answer.
+fn ask(server: &Server, path: &str) -> String {
+    let mut stream = bounded(UnixStream::connect(server.path("red")).unwrap());
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// The bodies, or else the statuses, of twenty requests.
 fn answers(server: &Server) -> BTreeSet<String> {
+    answers_at(server, "/")
+}
+
+fn answers_at(server: &Server, path: &str) -> BTreeSet<String> {
     let answer = |_| {
-        let mut stream = bounded(UnixStream::connect(server.path("red")).unwrap());
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = ask(server, path);
         match text.starts_with("HTTP/1.1 200") {
             true => text.rsplit('\n').next().unwrap().to_owned(),
             false => text.split(' ').nth(1).unwrap().to_owned(),
@@ -161,4 +174,57 @@ fn a_gate_knows_what_checks_have_found_out() {
     let receipt = server.say(&["switch", "a.example", "red", "--json"]).json();
     let reason = receipt["gate"][0]["servers"][0]["reason"].as_str().unwrap_or_default().to_owned();
     assert!(reason.starts_with("answered 200 (health check GET /health, "), "{receipt}");
+}
+
+#[test]
+fn a_group_made_at_run_time_is_checked_as_the_one_it_is_like_and_its_checks_are_counted() {
+    let (red, one, two, three) =
+        ([Origin::start(WELL)], Origin::start(WELL), Origin::start(WELL), Origin::start(WELL));
+    let server = server(&red, "interval=150ms fails=2 passes=2 uri=/health");
+    let [first, second, third] = [&one, &two, &three].map(|origin| origin.address.to_string());
+    server.say(&["group", "create", "teal", "--like", "red", "--server", &first, "--server", &second]).done();
+    server.say(&["switch", "a.example", "teal"]).done();
+    let live = || answers_at(&server, "/live");
+    server.until("both serve", || live() == names(&[&one, &two]));
+    two.set(ILL);
+    server.until("the second is out", || live() == names(&[&one]));
+    let status = server.say(&["group", "list", "--json"]).json();
+    let groups = status["groups"].as_array().unwrap();
+    let teal = groups.iter().find(|group| group["name"] == "teal").unwrap();
+    assert_eq!(teal["state"], "degraded", "{teal}");
+    let out = teal["servers"].as_array().unwrap().iter().find(|one| one["server"] == second).unwrap();
+    assert_eq!(out["state"], "unhealthy", "{out}");
+    assert!(out["checks"][0]["failed"].as_u64().unwrap() >= 2, "{out}");
+
+    // A server that joins while the group serves, too.
+    server.say(&["server", "teal", "add", &third]).done();
+    server.until("it serves", || live() == names(&[&one, &three]));
+    three.set(ILL);
+    let counted = |address: &str, result: &str| {
+        let series = format!(
+            "pointsman_upstream_peer_checks_total{{upstream=\"teal\",peer=\"{address}\",check=\"GET /health\",result=\"{result}\"}} "
+        );
+        let metrics = ask(&server, "/metrics");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse::<u64>().ok());
+        count.unwrap_or_default()
+    };
+    server.until("its checks have failed", || counted(&third, "failed") >= 2);
+    server.until("it is out", || live() == names(&[&one]));
+    assert!(counted(&first, "passed") >= 1 && counted(&first, "failed") == 0);
+    [&two, &three].iter().for_each(|origin| origin.set(WELL));
+    server.until("all serve", || live() == names(&[&one, &two, &three]));
+
+    // Another process checks them, too.
+    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    server.until("another worker", || {
+        let said = server.say(&["status", "--json"]);
+        said.code == 0 && said.json()["pid"] != pid
+    });
+    two.set(ILL);
+    server.until("the second is out again", || live() == names(&[&one, &three]));
+
+    server.say(&["switch", "a.example", "red"]).done();
+    server.say(&["group", "remove", "teal"]).done();
+    server.until("nothing is counted any more", || counted(&second, "failed") == 0);
 }

@@ -7,6 +7,7 @@ use super::error::{ApiError, QueryErrors};
 use super::request::QueryParams;
 use super::types::{self, Connections, Group, Judged, KeyTraffic, Latency, Peer, Side, Traffic};
 use super::view;
+use crate::checks_now::checks_now;
 use crate::service::{ControlHandle, now_ms};
 use axum::Json;
 use axum::extract::State;
@@ -181,6 +182,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
     let counters = control.data_plane().counters();
     Ok(Snapshot {
         peers,
+        checks: checks_now(control.data_plane().prober().health()),
         switches: control.list().await?.iter().map(now).collect(),
         connections: statistics::Connections {
             active: counters.active,
@@ -300,6 +302,8 @@ pub(super) fn checks(view: ServerView, prober: &Prober) -> Vec<types::HealthChec
             passed: last.passed,
             reason: last.reason.to_string(),
         }),
+        passed: known.passed,
+        failed: known.failed,
     };
     view.checks.into_iter().map(check).collect()
 }

@@ -198,6 +198,11 @@ impl Groups {
         made.get(&*name.to_ascii_lowercase()).cloned()
     }
 
+    /// Returns the entries of checked servers.
+    pub(crate) fn health(&self) -> &HealthTable {
+        &self.health
+    }
+
     /// Returns the groups made at run time, by name.
     pub(crate) fn all_made(&self) -> Vec<Rc<ThreadGroup>> {
         let made = self.made.borrow();

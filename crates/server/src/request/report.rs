@@ -90,6 +90,7 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
     let _ = tokio::time::timeout(ANSWER_TIMEOUT, gathered).await;
     Snapshot {
         peers: merged(states),
+        checks: control::checks_now(generation.groups.health()),
         switches: switches(thread).await,
         connections: connections(thread),
         log_lines_lost: thread.counters.read().log_lines_lost,

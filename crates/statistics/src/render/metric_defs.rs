@@ -154,6 +154,18 @@ pub(super) const PEER_CONNECTIONS: MetricDef = metric(
     "",
     "Tries under way with one server of an upstream as its balancer counts them.",
 );
+pub(super) const PEER_CHECKS: MetricDef = metric(
+    "pointsman_upstream_peer_checks",
+    MetricKind::Counter,
+    "",
+    "Health checks of one server of an upstream, by check and result.",
+);
+pub(super) const PEER_CHECK_DURATION: MetricDef = metric(
+    "pointsman_upstream_peer_check_duration_seconds",
+    MetricKind::Gauge,
+    "seconds",
+    "How long the last health check of one server of an upstream took.",
+);
 
 pub(super) const SWITCH_REVISION: MetricDef =
     metric("pointsman_switch_revision", MetricKind::Gauge, "", "The revision of a switch's table.");
@@ -246,6 +258,8 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     UPSTREAM_STATE,
     PEER_UP,
     PEER_CONNECTIONS,
+    PEER_CHECKS,
+    PEER_CHECK_DURATION,
     SWITCH_REVISION,
     SWITCH_ENTRIES,
     SWITCH_PENDING,

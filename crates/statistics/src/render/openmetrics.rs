@@ -186,6 +186,19 @@ fn peers_now(snapshot: &Snapshot, writer: &mut Writer) {
     for &((upstream, peer), (_, connections)) in &peers {
         writer.value(&[("upstream", upstream), ("peer", peer)], connections);
     }
+    let checks = snapshot.checks_now();
+    writer.begin(PEER_CHECKS);
+    for ([upstream, peer, check], (passed, failed, _)) in &checks {
+        for (result, count) in [("passed", *passed), ("failed", *failed)] {
+            let labels = [("upstream", *upstream), ("peer", *peer), ("check", *check), ("result", result)];
+            writer.value(&labels, count);
+        }
+    }
+    writer.begin(PEER_CHECK_DURATION);
+    for ([upstream, peer, check], (.., took_us)) in &checks {
+        let Some(took_us) = took_us else { continue };
+        writer.seconds(&[("upstream", *upstream), ("peer", *peer), ("check", *check)], *took_us);
+    }
 }
 
 fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
@@ -283,6 +296,12 @@ impl Writer {
         };
         self.series(suffix, labels, None);
         let _ = writeln!(self.out, " {value}");
+    }
+
+    /// Writes the one series of a gauge with these labels: a time.
+    fn seconds(&mut self, labels: Labels<'_>, us: u64) {
+        self.series("", labels, None);
+        let _ = writeln!(self.out, " {}.{:06}", us / 1_000_000, us % 1_000_000);
     }
 
     /// Writes buckets, sum and count; nothing without measurements.

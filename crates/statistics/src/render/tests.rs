@@ -12,8 +12,8 @@ use super::metric_defs::METRIC_DEFS;
 use super::*;
 use crate::testing::{Dice, layout};
 use crate::{
-    CertificateNow, Collector, Connections, Failure, PeerNow, PeerState, Recorder, RequestEnd, RoutedRequest,
-    SwitchNow, TryEnd, Window,
+    CertificateNow, CheckNow, Collector, Connections, Failure, PeerNow, PeerState, Recorder, RequestEnd,
+    RoutedRequest, SwitchNow, TryEnd, Window,
 };
 
 const NASTY: &str = "we\"ird\\<b>&";
@@ -83,7 +83,20 @@ fn snapshot() -> Snapshot {
         state,
         connections,
     };
+    let check = |peer: &str, passed, failed, took_us| CheckNow {
+        group: "blue".into(),
+        peer: peer.into(),
+        check: "GET /health".into(),
+        passed,
+        failed,
+        took_us,
+    };
     Snapshot {
+        checks: vec![
+            check("10.0.0.2:80", 7, 2, Some(1_250)),
+            check("10.0.0.2:80", 1, 0, Some(900)),
+            check("10.0.0.1:80", 0, 0, None),
+        ],
         peers: vec![
             peer("blue", "10.0.0.1:80", PeerState::Up, 0),
             peer("blue", "10.0.0.2:80", PeerState::Failed, 1),

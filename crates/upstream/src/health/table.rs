@@ -41,6 +41,10 @@ pub struct CheckView {
     pub progress: CheckProgress,
     /// Its last result.
     pub last: Option<LastCheck>,
+    /// How many checks have passed since the server is checked.
+    pub passed: u64,
+    /// How many have not.
+    pub failed: u64,
 }
 
 /// A server's health, as it is shown.
@@ -116,6 +120,8 @@ impl ServerHealth {
         let known = checks.iter_mut().find(|known| *known.check == *check)?;
         let at_ms = last.at_ms;
         known.progress.record(rules, last.passed, at_ms);
+        known.passed += u64::from(last.passed);
+        known.failed += u64::from(!last.passed);
         known.last = Some(last);
         self.publish(&checks, at_ms)
     }
@@ -130,6 +136,8 @@ impl ServerHealth {
                 check: Arc::clone(check),
                 progress: CheckProgress::new(rules, before, now_ms),
                 last: None,
+                passed: 0,
+                failed: 0,
             },
         };
         *checks = rules.iter().map(make).collect();
@@ -231,6 +239,13 @@ impl HealthTable {
     /// Returns the entries of a group, if it is checked.
     pub fn find(&self, name: &str) -> Option<Arc<GroupHealth>> {
         lock(&self.groups).get(name).cloned()
+    }
+
+    /// Returns the entries of all groups by their names, in any order.
+    pub fn all(&self) -> Vec<(String, Vec<Arc<ServerHealth>>)> {
+        let groups: Vec<_> =
+            lock(&self.groups).iter().map(|(name, group)| (name.clone(), Arc::clone(group))).collect();
+        groups.into_iter().map(|(name, group)| (name, group.servers())).collect()
     }
 
     /// Returns a number that grows with each entry that is made.

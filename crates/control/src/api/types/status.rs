@@ -179,6 +179,12 @@ pub struct HealthCheck {
     /// Its last result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastHealthCheck>,
+    /// How many have passed since the server is checked.
+    #[serde(default)]
+    pub passed: u64,
+    /// How many have not.
+    #[serde(default)]
+    pub failed: u64,
 }
 
 /// The last result of a health check.
