@@ -240,6 +240,14 @@ pub trait Host {
     fn tls_session(&self) -> Option<Rc<dyn Any>> {
         None
     }
+    /// Makes a client's certificate of its chain and key in PEM, for [`crate::network::HandshakeRequest`].
+    ///
+    /// # Errors
+    /// Fails if they are broken, or do not belong together; the text is for the script.
+    fn tls_certificate(&self, chain: &[u8], key: &[u8]) -> Result<Rc<dyn Any>, String> {
+        let _ = (chain, key);
+        Err("there is no TLS".to_owned())
+    }
     /// Waits so many milliseconds.
     fn alarm(&mut self, ms: u64) -> Waiting {
         let _ = ms;

@@ -117,6 +117,8 @@ pub struct HandshakeRequest {
     pub verifies: bool,
     /// The session to resume, and where one is put that can be; [`crate::Host::tls_session`] makes it.
     pub session: Option<Rc<dyn Any>>,
+    /// The certificate to show instead of `lua_ssl_certificate`; [`crate::Host::tls_certificate`] makes it.
+    pub certificate: Option<Rc<dyn Any>>,
     /// The location whose `lua_ssl_…` count.
     pub location: LocationId,
 }

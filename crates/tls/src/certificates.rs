@@ -60,6 +60,24 @@ pub(crate) fn load(
     Ok(Pair { key: Arc::new(CertifiedKey { cert: chain, key: signing_key, ocsp: None }), expiry })
 }
 
+/// Makes a pair of a chain and a key in PEM that no file has.
+///
+/// # Errors
+/// Fails if they are broken, or do not belong together.
+pub(crate) fn of_texts(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let chain = pem::certificates(chain);
+    let Some(fields) = chain.first().and_then(|first| der::fields(first)) else {
+        return Err("the certificate is broken".to_owned());
+    };
+    let key = parse_key(key, None, provider)
+        .map_err(|(why, _)| format!("the private key cannot be used: {why}"))?;
+    if key.public_key().is_some_and(|own| *own != *fields.key) {
+        return Err("the private key does not match the certificate".to_owned());
+    }
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    Ok(CertifiedKey { cert: chain, key, ocsp: None })
+}
+
 fn load_key(
     file: &SslFile,
     passwords: Option<&SslFile>,

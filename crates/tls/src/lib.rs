@@ -34,6 +34,8 @@ pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
 pub use issued::{ACME_TLS, Issued};
 pub use outbound::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
-pub use scripts::{ScriptContext, ScriptContexts, ScriptHandshakeFault, ScriptSession, script_fault};
+pub use scripts::{
+    ScriptCertificate, ScriptContext, ScriptContexts, ScriptHandshakeFault, ScriptSession, script_fault,
+};
 pub use sessions::Sessions;
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

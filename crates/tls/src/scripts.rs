@@ -3,6 +3,7 @@
 //! Whether the peer is verified, and for which name, comes with each handshake. A session belongs to the script that got it.
 
 use crate::authorities::{Authorities, FileFault, Usage, check_signature, check_tls13_signature};
+use crate::certificates;
 use crate::fault_text::{Side, fault_text};
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::{is_for, pair};
@@ -14,7 +15,7 @@ use engine::{Config, LocationId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, OtherError,
     SignatureScheme,
@@ -46,6 +47,26 @@ impl Default for ScriptSession {
     }
 }
 
+/// A certificate that a script shows to its peer.
+#[derive(Clone, Debug)]
+pub struct ScriptCertificate(Arc<CertifiedKey>);
+
+impl ScriptCertificate {
+    /// Makes one of a chain and its key in PEM.
+    ///
+    /// # Errors
+    /// Fails if they are broken, or do not belong together; the text is for the script.
+    pub fn new(chain: &[u8], key: &[u8]) -> Result<ScriptCertificate, String> {
+        let pair = certificates::of_texts(chain, key, &aws_lc_rs::default_provider())?;
+        Ok(ScriptCertificate(Arc::new(pair)))
+    }
+
+    /// Returns true if it is the same certificate.
+    pub fn is_same(&self, other: &ScriptCertificate) -> bool {
+        self.0.cert == other.0.cert
+    }
+}
+
 impl ScriptContext {
     /// Begins a connection. `name` is sent, and the peer's certificate must be for it if that is verified; an empty one is
     /// neither. Without a session nothing is resumed.
@@ -57,6 +78,7 @@ impl ScriptContext {
         name: &[u8],
         verifies: bool,
         session: Option<&ScriptSession>,
+        certificate: Option<&ScriptCertificate>,
     ) -> Result<ClientConnection, String> {
         let text = String::from_utf8_lossy(name);
         let name = match ServerName::try_from(text.strip_suffix('.').unwrap_or(&text)) {
@@ -68,6 +90,9 @@ impl ScriptContext {
         let mut config = if verifies { self.verifying.clone() } else { self.trusting.clone() };
         if let Some(ScriptSession(store)) = session {
             config.resumption = Resumption::store(store.clone());
+        }
+        if let Some(ScriptCertificate(pair)) = certificate {
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(pair)));
         }
         ClientConnection::new(Arc::new(config), name).map_err(|_| "handshake failed".to_owned())
     }

@@ -19,7 +19,7 @@ typedef struct {
 } pm_until;
 typedef struct {
     const char *name; size_t name_len;
-    void *session; int verifies;
+    void *session; void *certificate; int verifies;
 } pm_handshake;
 typedef struct { void *handle; } pm_tcp;
 typedef struct { void *session; } pm_session;
@@ -45,6 +45,7 @@ typedef struct {
     void *(*session)(pm_bridge *);
     void (*forget_session)(void *);
     void *(*request_socket)(pm_bridge *, int);
+    void *(*certificate)(pm_bridge *, const char *, size_t, const char *, size_t);
 } pm_socket;
 ]]
 local C = ffi.cast("const pm_socket *", address)
@@ -479,6 +480,10 @@ function methods.sslhandshake(...)
         end
         wanted.session = session.session
     end
+    local certificate = self.certificate
+    if certificate then
+        wanted.certificate = certificate.session
+    end
     local code = C.shake_hands(bridge, handle, wanted)
     if code == WAIT then
         wait()
@@ -487,8 +492,34 @@ function methods.sslhandshake(...)
     return ended(code, session or true)
 end
 
-function methods.setclientcert()
-    return nil, "a client certificate of a script's own is not supported by pointsman: lua_ssl_certificate names one"
+-- What ngx.ssl makes of texts in PEM; the texts are kept beside.
+local pem_t, pems = ffi.typeof "struct { int kind; }", setmetatable({}, { __mode = "k" })
+
+function support.keep_pem(text)
+    local kept = pem_t()
+    pems[kept] = text
+    return kept
+end
+
+function methods.setclientcert(self, chain, key)
+    if not chain and not key then
+        self.certificate = nil
+        return true
+    elseif not chain or not key then
+        return nil, "client certificate must be supplied with corresponding private key"
+    elseif type(chain) ~= "cdata" then
+        return nil, "bad cert arg: cdata expected, got " .. type(chain)
+    elseif type(key) ~= "cdata" then
+        return nil, "bad pkey arg: cdata expected, got " .. type(key)
+    end
+    local chain_text, key_text = pems[chain] or "", pems[key] or ""
+    local made = C.certificate(bridge, chain_text, #chain_text, key_text, #key_text)
+    if made == nil then
+        local text = reason()
+        return nil, text
+    end
+    self.certificate = session_t(made)
+    return true
 end
 
 local OPTIONS = { keepalive = 0, reuseaddr = 1, ["tcp-nodelay"] = 2, sndbuf = 3, rcvbuf = 4 }

@@ -165,6 +165,10 @@ impl Host for ThreadHost<'_> {
         Some(Rc::new(tls::ScriptSession::default()))
     }
 
+    fn tls_certificate(&self, chain: &[u8], key: &[u8]) -> Result<Rc<dyn Any>, String> {
+        Ok(Rc::new(tls::ScriptCertificate::new(chain, key)?))
+    }
+
     fn alarm(&mut self, ms: u64) -> Waiting {
         Waiting::new(tokio::time::sleep(Duration::from_millis(ms)))
     }

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tls::{Contexts, ScriptContext, ScriptHandshakeFault, ScriptSession, script_fault};
+use tls::{Contexts, ScriptCertificate, ScriptContext, ScriptHandshakeFault, ScriptSession, script_fault};
 use transport::clock;
 use transport::stream::Stream;
 use transport::tls_stream::TlsStream;
@@ -30,6 +30,7 @@ pub(super) struct ScriptConnection {
 struct TlsUse {
     name: Vec<u8>,
     verifies: bool,
+    certificate: Option<ScriptCertificate>,
     /// What it was made under.
     context: Arc<ScriptContext>,
     /// Until the handshake is over.
@@ -105,21 +106,29 @@ impl Connection for ScriptConnection {
 
     fn begin_handshake(&mut self, wanted: &HandshakeRequest) -> Result<Handshake, HandshakeFault> {
         let Some(context) = self.contexts.scripts.get(wanted.location) else { return Err(fault("no TLS")) };
+        let certificate = wanted.certificate.as_ref();
+        let certificate = certificate.and_then(|given| given.downcast_ref::<ScriptCertificate>()).cloned();
         if let Some(tls) = &self.tls {
-            let is_same = tls.name == wanted.name && tls.verifies == wanted.verifies;
+            let shows_same = match (&tls.certificate, &certificate) {
+                (None, None) => true,
+                (Some(shown), Some(wanted)) => shown.is_same(wanted),
+                _ => false,
+            };
+            let is_same = tls.name == wanted.name && tls.verifies == wanted.verifies && shows_same;
             return Ok(match is_same && Arc::ptr_eq(&tls.context, context) {
                 true => Handshake::Done,
                 false => Handshake::Other,
             });
         }
         let session = wanted.session.as_ref().and_then(|session| session.downcast_ref::<ScriptSession>());
-        let opened = context.connect(&wanted.name, wanted.verifies, session).map_err(fault)?;
+        let opened =
+            context.connect(&wanted.name, wanted.verifies, session, certificate.as_ref()).map_err(fault)?;
         let context = Arc::clone(context);
         match self.stream.take() {
             Some(Stream::Plain(socket)) => {
                 let opening = Some(TlsStream::connect(socket, opened));
                 let (name, verifies) = (wanted.name.clone(), wanted.verifies);
-                self.tls = Some(TlsUse { name, verifies, context, opening });
+                self.tls = Some(TlsUse { name, verifies, certificate, context, opening });
                 Ok(Handshake::Begun)
             }
             _ => Err(fault("closed")),

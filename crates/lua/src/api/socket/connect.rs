@@ -164,7 +164,30 @@ pub(super) struct HandshakeCall {
     name_len: usize,
     /// What `session` has made; null is none.
     session: *const Rc<dyn std::any::Any>,
+    /// What `certificate` has made; null is none.
+    certificate: *const Rc<dyn std::any::Any>,
     verifies: c_int,
+}
+
+/// Makes a client's certificate of its chain and key for Lua to keep; null with the reason in the bridge if it cannot.
+pub(super) unsafe extern "C" fn certificate(
+    bridge: *mut Bridge,
+    chain: *const u8,
+    chain_len: usize,
+    key: *const u8,
+    key_len: usize,
+) -> *mut c_void {
+    // SAFETY: see `failed`; the strings live during the call.
+    unsafe {
+        let Some(script) = frame::script(bridge) else { return std::ptr::null_mut() };
+        match script.env.host.tls_certificate(arg(chain, chain_len), arg(key, key_len)) {
+            Ok(made) => Box::into_raw(Box::new(made)).cast(),
+            Err(reason) => {
+                failed(bridge, &reason);
+                std::ptr::null_mut()
+            }
+        }
+    }
 }
 
 /// Begins TLS. After `WAIT`, `shaken` has the outcome.
@@ -191,6 +214,7 @@ pub(super) unsafe extern "C" fn shake_hands(
             name: arg(call.name, call.name_len).to_vec(),
             verifies: call.verifies != 0,
             session: call.session.as_ref().cloned(),
+            certificate: call.certificate.as_ref().cloned(),
             location: called.location(),
         };
         let Some(request) = socket.dialed_to() else { return failed(bridge, "closed") };

@@ -21,7 +21,9 @@ use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::{Phase, Phases};
 use crate::socket::{Fault, Kept, ScriptSocket, Tried, system_words};
 use crate::vm::frame::{self, CurrentScript, Want};
-use connect::{ConnectCall, HandshakeCall, connect, connected, request_socket, shake_hands, shaken};
+use connect::{
+    ConnectCall, HandshakeCall, certificate, connect, connected, request_socket, shake_hands, shaken,
+};
 use std::any::Any;
 use transfer::{UntilCall, piece, receive, receive_until, received, send, sent};
 
@@ -81,7 +83,7 @@ pub(in crate::api) static AREA: Area = Area {
         ),
         method(
             "SOCKET:setclientcert",
-            "Returns nil and an error: a client certificate is what `lua_ssl_certificate` says.",
+            "Sets the client certificate of the next handshake: a chain and its key, as `ngx.ssl.parse_pem_cert` and `parse_pem_priv_key` make them; without arguments it is what `lua_ssl_certificate` says.",
         ),
         method("SOCKET:close", "Closes the connection."),
     ],
@@ -113,6 +115,7 @@ struct Functions {
     session: unsafe extern "C" fn(*mut Bridge) -> *mut c_void,
     forget_session: unsafe extern "C" fn(*mut c_void),
     request_socket: unsafe extern "C" fn(*mut Bridge, c_int) -> *mut c_void,
+    certificate: unsafe extern "C" fn(*mut Bridge, *const u8, usize, *const u8, usize) -> *mut c_void,
 }
 
 static FUNCTIONS: Functions = Functions {
@@ -137,6 +140,7 @@ static FUNCTIONS: Functions = Functions {
     session,
     forget_session,
     request_socket,
+    certificate,
 };
 
 /// What the functions return: the script is to wait, and ask again.
