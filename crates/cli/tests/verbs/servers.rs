@@ -167,6 +167,45 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert_eq!(server.ask_pool("/").1, "one");
 }
 
+/// The revision of the groups, and the weight of the one server of `pool`.
+fn revision_and_weight(server: &Server) -> (u64, u64) {
+    let all = server.say(&["group", "list", "--json"]).json();
+    let pool = all["groups"].as_array().unwrap().iter().find(|group| group["name"] == "pool").unwrap();
+    let weight = pool["servers"][0]["params"]["weight"].as_u64().unwrap_or(1);
+    (all["revision"].as_u64().unwrap(), weight)
+}
+
+#[test]
+fn a_kill_during_a_change_loses_nothing_acknowledged_and_undo_restores_the_set() {
+    let one = Origin::start("one");
+    let server = with_pool(&[&one]);
+    let mut known = (0, 1);
+    for round in 0..5 {
+        for weight in [round + 2, round + 20] {
+            let weight_is = format!("weight={weight}");
+            server.say(&["server", "pool", "set", &one.address, &weight_is]).done();
+            known = (known.0 + 1, weight);
+            assert_eq!(revision_and_weight(&server), known);
+        }
+        let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+        let wanted = format!("weight={}", round + 40);
+        let words = ["server", "pool", "set", &one.address, &wanted];
+        let order = command(server.folder.path(), &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+        let is_acknowledged = order.unwrap().wait().unwrap().success();
+        server.until("another worker", || {
+            let said = server.say(&["status", "--json"]);
+            said.code == 0 && said.json()["pid"] != pid
+        });
+        let (found, carried_out) = (revision_and_weight(&server), (known.0 + 1, round + 40));
+        assert!(found == carried_out || (!is_acknowledged && found == known), "{found:?} after {known:?}");
+        let before = if found == carried_out { known.1 } else { round + 2 };
+        server.say(&["undo", "--switch", "groups"]).done();
+        known = (found.0 + 1, before);
+        assert_eq!(revision_and_weight(&server), known);
+    }
+}
+
 #[test]
 fn a_made_group_serves_is_found_after_kills_and_goes_when_nothing_leads_there() {
     let (one, two) = (Origin::start("one"), Origin::start("two"));
