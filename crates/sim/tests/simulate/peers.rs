@@ -120,6 +120,11 @@ struct World {
     turns: u64,
 }
 
+/// Returns true if a server takes new requests; asked of its parameters, not of the code under test.
+fn is_in_use(spec: &PeerSpec) -> bool {
+    !spec.down && !spec.drain
+}
+
 fn random_spec(seeded: &mut Seeded, balancer: BalancerSpec) -> GroupSpec {
     let count = if seeded.chance(4) { seeded.within(60..=70) } else { seeded.within(0..=6) };
     let mut peers = Vec::new();
@@ -271,7 +276,7 @@ impl World {
                     self.group.peers().iter().any(|peer| peer.spec().name == *name && peer.spec().backup)
                 });
                 let missed = self.group.peers().iter().zip(&eligible).find(|(peer, eligible)| {
-                    let free = !single || peer.spec().is_in_use();
+                    let free = !single || is_in_use(peer.spec());
                     **eligible && free && (peer.spec().backup || !on_backups)
                 });
                 let missed = missed.map(|(peer, _)| peer.spec().name.as_str());
@@ -293,7 +298,7 @@ impl World {
         let peer = self.group.peer(lease);
         let spec = peer.spec();
         let place = self.group.peers().iter().position(|other| other.spec().name == spec.name).unwrap();
-        holds!("down-is-left", spec.is_in_use(), "{} is down or draining", spec.name);
+        holds!("down-is-left", is_in_use(spec), "{} is down or draining", spec.name);
         let room = spec.max_conns == 0 || peer.conns() <= spec.max_conns;
         holds!("max-conns", room, "{} has {} of {}", spec.name, peer.conns(), spec.max_conns);
         let fresh = single || !request.names.contains(&spec.name);
