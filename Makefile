@@ -1,24 +1,29 @@
 # Everything is one command: `make run`, `make test`, `make lint`. README.md says what each one does.
 
 CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # Where the example runs: its logs, its pid file and its temporary files.
-RUN_DIR := $(CURDIR)/target/switch
+RUN_DIR := $(abspath $(TARGET))/switch
 
-.PHONY: help run test build-tests lint bench counts fuzz lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test build-tests lint bench counts fuzz deb rpm image install lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
+	@echo "make deb    a Debian package in target/packages; make rpm, make image and make install likewise"
 	@echo "make counts instructions of the hot pieces, beside the baseline"
 	@echo "make lint   formats, clippy, licences, the lints of cargo xtask tidy, generated docs"
 
 run:
-	$(CARGO) build --release --locked --package pointsman
+	$(CARGO) build --profile quick --locked --package pointsman
 	@mkdir -p $(RUN_DIR)/logs
-	@cat examples/switch/try-this.txt
-	@exec target/release/pointsman -p $(RUN_DIR) -c $(CURDIR)/examples/switch/nginx.conf -g 'daemon off;'
+	@program=$(TARGET)/quick/pointsman; place='-p $(RUN_DIR) -c $(CURDIR)/examples/switch/nginx.conf'; \
+	( while kill -0 $$$$ 2>/dev/null; do \
+	    if $$program status $$place >/dev/null 2>&1; then cat examples/switch/try-this.txt; exit; fi; sleep 0.2; \
+	  done ) & \
+	exec $$program $$place -g 'daemon off;'
 
 test:
 	@.ci/test
@@ -55,3 +60,6 @@ bench:
 
 fuzz:
 	@fuzz/run
+
+deb rpm image install:
+	@packaging/build $@

@@ -34,6 +34,7 @@ mod server_verb;
 mod session;
 mod show;
 mod split;
+mod starter;
 mod status;
 mod switch;
 mod time_option;

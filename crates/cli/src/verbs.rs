@@ -6,7 +6,7 @@ use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
     backup, compare, completions, confirm, diff, group, history, hold, list, man, receipt, release, reload,
-    restore, server_verb, show, split, status, switch, top, undo, upgrade, wait, watch,
+    restore, server_verb, show, split, starter, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -40,6 +40,8 @@ pub(crate) struct Line {
 /// All verbs.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(starter::Init),
+    Run(starter::Run),
     Switch(switch::Switch),
     Split(split::Split),
     Undo(undo::Undo),
@@ -174,6 +176,8 @@ fn unknown(error: &clap::Error) -> Error {
 fn act(line: &Line) -> Result<Code, Error> {
     let global = &line.global;
     match &line.verb {
+        Verb::Init(verb) => verb.run(),
+        Verb::Run(verb) => verb.run(global),
         Verb::Switch(verb) => verb.run(global),
         Verb::Split(verb) => verb.run(global),
         Verb::Undo(verb) => verb.run(&global.session()?),
@@ -253,6 +257,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 24);
+        assert_eq!(names().count(), 26);
     }
 }

@@ -33,14 +33,24 @@ pub struct Source {
 /// Longest file of a configuration, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Reads files from the disk; patterns are expanded by `glob(3)`, as nginx does.
+/// The media types of the packages, for configurations that include a `mime.types` that is not there.
+const MIME_TYPES: &[u8] = include_bytes!("../../../packaging/etc/mime.types");
+
+/// Reads files from the disk; patterns are expanded by `glob(3)`, as nginx does. A missing `mime.types` is the one of the
+/// packages: nearly every nginx.conf includes it, and no package of nginx may be there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl conf::Loader for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         // Looked at first: opening a device may do anything.
-        must_be_readable(&path.metadata()?)?;
+        let found = match path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound && path.ends_with("mime.types") => {
+                return Ok(MIME_TYPES.to_vec());
+            }
+            found => found?,
+        };
+        must_be_readable(&found)?;
         // Another file may have its place by now; opening a FIFO would block.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let found = file.metadata()?;
@@ -142,6 +152,17 @@ mod tests {
         assert_eq!(found, [folder.path().join("a.conf"), folder.path().join("b.conf")]);
         assert_eq!(Disk.glob(&folder.path().join("*.none")).unwrap(), [] as [PathBuf; 0]);
         assert_eq!(Disk.read(&found[0]).unwrap(), b"a.conf");
+    }
+
+    #[test]
+    fn missing_mime_types_are_those_of_the_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mime.types");
+        let text = String::from_utf8(Disk.read(&path).unwrap()).unwrap();
+        assert!(text.contains("text/html") && text.contains("font/woff2"), "{text}");
+        std::fs::write(&path, "types { }").unwrap();
+        assert_eq!(Disk.read(&path).unwrap(), b"types { }");
+        assert_eq!(Disk.read(&folder.path().join("a.mime.types")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

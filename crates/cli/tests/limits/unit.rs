@@ -1,8 +1,8 @@
-//! The systemd unit of `contrib/`, as systemd's own tool judges it.
+//! The systemd unit of the packages, as systemd's own tool judges it.
 
 use super::*;
 
-const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contrib/systemd/pointsman.service");
+const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/pointsman.service");
 
 /// Exposure as `systemd-analyze security` counts it, from 0 to 10: what is left is what a proxy needs, and what each
 /// place has to decide (addresses, a private view of /proc).
@@ -24,7 +24,7 @@ fn the_unit_is_whole_and_hardened() {
     let unit = folder.path().join("pointsman.service");
     let text = std::fs::read_to_string(UNIT).unwrap();
     // It looks whether the program is there.
-    let text = text.replace("/usr/local/sbin/pointsman", env!("CARGO_BIN_EXE_pointsman"));
+    let text = text.replace("/usr/sbin/pointsman", env!("CARGO_BIN_EXE_pointsman"));
     std::fs::write(&unit, &text).unwrap();
     let unit = unit.display().to_string();
     let verified = analyze(&["verify", &unit]).unwrap();

@@ -21,6 +21,7 @@ mod reload;
 mod served;
 mod servers;
 mod shown;
+mod starter;
 mod streams;
 mod terminal;
 mod trace;

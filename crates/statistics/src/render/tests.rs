@@ -377,3 +377,31 @@ fn the_dashboard_uses_only_existing_metrics() {
     }
     assert!(named.len() >= 15, "it looks at {named:?} only");
 }
+
+/// Every metric that the alerts ask for is one that there is, and Prometheus' own tool finds each fire when it should.
+#[test]
+fn the_alerts_use_only_existing_metrics_and_fire() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/prometheus");
+    let alerts = std::fs::read_to_string(folder.join("alerts.yml")).expect("the alerts are in the repository");
+    let tests = std::fs::read_to_string(folder.join("alerts-test.yml")).expect("so are their tests");
+    let (mut collector, snapshot) = sample();
+    let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
+    let series: HashSet<&str> = body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let words = alerts.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    for word in words.filter(|word| word.starts_with("pointsman_")) {
+        assert!(series.contains(word), "no such metric: {word}");
+    }
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.matches(name).count() >= 2, "{name} has no test");
+    }
+    let Some(promtool) = promtool() else { return };
+    let mut command = Command::new(promtool);
+    let output = command.current_dir(&folder).args(["test", "rules", "alerts-test.yml"]).output();
+    let output = output.expect("promtool runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+}
