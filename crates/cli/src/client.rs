@@ -306,7 +306,10 @@ impl Client {
 async fn interrupt(catches: bool) {
     let (sender, asked) = oneshot::channel();
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    let before = SigSet::thread_get_mask();
     if catches && signals.thread_block().is_ok() {
+        // When the answer is there, the program can be ended again: a drain may still be shown then.
+        let _unblocked = before.ok().map(Unblock);
         // The thread inherits the mask, so that the signals are delivered to nothing but its wait.
         std::thread::spawn(move || signals.wait().map(|_| sender.send(())));
         if asked.await.is_ok() {
@@ -314,6 +317,16 @@ async fn interrupt(catches: bool) {
         }
     }
     std::future::pending::<()>().await;
+}
+
+/// Puts the mask of signals back, when it is dropped, as it was.
+struct Unblock(SigSet);
+
+impl Drop for Unblock {
+    fn drop(&mut self) {
+        // It was valid before.
+        let _ = self.0.thread_set_mask();
+    }
 }
 
 async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S, Failed> {

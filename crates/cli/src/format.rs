@@ -151,10 +151,20 @@ pub(crate) fn drain(drain: &Drain) -> String {
         }
     };
     let mut text = match drain.state {
+        _ if drain.overtaken_by.is_some() => {
+            let newer = drain.overtaken_by.unwrap_or_default();
+            format!("old side: not waited for any more, revision {newer} has changed these keys since")
+        }
         DrainState::Drained => match drain.last_old_us {
             Some(us) => format!("old side: empty after {}", micros(us)),
             None => "old side: empty".to_owned(),
         },
+        DrainState::Draining if drain.elsewhere && drain.in_flight + drain.streams == 0 => {
+            "old side: another process still finishes requests, which are not counted here".to_owned()
+        }
+        DrainState::Draining if drain.elsewhere => {
+            format!("old side: {left}, and what another process still finishes")
+        }
         DrainState::Draining => format!("old side: {left}"),
         DrainState::GivenUp => format!("old side: {left}, no longer watched"),
     };

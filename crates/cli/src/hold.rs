@@ -85,6 +85,9 @@ impl Hold {
                 hold.max,
                 format::micros(hold.timeout_ms * 1000)
             ))?;
+            for note in &hold.notes {
+                say(&format!("  note: {note}\n"))?;
+            }
         }
         Ok(Code::Done)
     }

@@ -13,7 +13,7 @@ const PAGE: usize = 1_000;
 /// How many pages are searched: more than a journal keeps.
 const PAGES: usize = 100;
 /// The kinds of entries that are known; no commit has them.
-const KINDS: [&str; 9] =
+pub(crate) const KINDS: [&str; 9] =
     ["hold", "release", "expire", "overdue", "reload", "start", "upgrade", "refused", "lost"];
 
 /// Returns true if entries of the journal are of this kind, and commits are not.

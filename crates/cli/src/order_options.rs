@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::time_option::{ms, time};
 use crate::{progress, wait};
 use clap::{Args, ValueEnum};
-use control::api::types::{DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
+use control::api::types::{Drain, DrainState, HoldStreams, HoldTerms, Outcome, Receipt, Terms, Wait};
 use hyper::Method;
 use serde::Serialize;
 use std::io::{IsTerminal, Read};
@@ -207,18 +207,50 @@ impl OrderOptions {
             };
             say_headed(&receipt::text(&receipt, default.as_deref()), colour)?;
         }
-        let receipt = if shows_progress && progress::is_draining(&receipt) {
-            let receipt = progress::follow(session, receipt, Duration::from_millis(ms(&self.timeout)))?;
-            say(&receipt::outcome(&receipt))?;
-            receipt
-        } else {
-            receipt
+        let receipt = match shows_progress {
+            true => self.drained(session, call, receipt)?,
+            false => receipt,
         };
         Ok(match (receipt.outcome, &receipt.drain, self.wait) {
             (Outcome::WouldRefuse, ..) => Code::Refused,
-            (_, Some(drain), Some(Until::Drained)) if drain.state != DrainState::Drained => Code::NotDrained,
+            (_, Some(drain), Some(Until::Drained)) if !wait::is_over(drain) => Code::NotDrained,
             _ => Code::Done,
         })
+    }
+}
+
+impl OrderOptions {
+    /// Shows a drain on a terminal until it has ended or the time is over; where there is none to be seen, waits as the server
+    /// does. Returns the receipt as it is then.
+    fn drained(&self, session: &Session, mut call: Call, receipt: Receipt) -> Result<Receipt, Error> {
+        let limit = Duration::from_millis(ms(&self.timeout));
+        let is_drained = |drain: &Drain| drain.state == DrainState::Drained;
+        let waited = if progress::is_draining(&receipt) {
+            progress::follow(session, receipt, limit)?
+        } else if receipt.drain.as_ref().is_some_and(is_drained) {
+            return Ok(receipt);
+        } else {
+            match receipt.outcome {
+                // The servers of a group: nothing of them is in the receipt until they have been waited for.
+                Outcome::Committed | Outcome::Repeated => {
+                    let switch = format!("/v1/switches/{}", client::encoded(&receipt.switch));
+                    wait::wait_for(session, &switch, receipt.revision, &self.timeout)?
+                }
+                // What was ordered before may still be on its way.
+                Outcome::Unchanged => {
+                    let body = call.body.take().unwrap_or_default();
+                    let mut order: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+                    order["wait"] = serde_json::to_value(Wait::Drained).unwrap_or_default();
+                    call.body = Some(order.to_string().into_bytes());
+                    call.headers.retain(|(name, _)| *name != "idempotency-key");
+                    call.headers.push(("idempotency-key", client::fresh_key()?));
+                    session.client.ask::<Receipt>(&call)?.0
+                }
+                _ => return Ok(receipt),
+            }
+        };
+        say(&receipt::outcome(&waited))?;
+        Ok(waited)
     }
 }
 

@@ -50,7 +50,8 @@ fn line(drain: &Drain, after: Duration) -> String {
         format!(", oldest {request} {}", age(Duration::from_millis(one.age_ms)))
     });
     let oldest = oldest.unwrap_or_default();
-    format!("draining: {} left{streams}, {:.1} s{oldest}", drain.in_flight, after.as_secs_f64())
+    let elsewhere = if drain.elsewhere { ", and what another process still finishes" } else { "" };
+    format!("draining: {} left{streams}{elsewhere}, {:.1} s{oldest}", drain.in_flight, after.as_secs_f64())
 }
 
 /// `2.1 s`, `41 s`.

@@ -110,7 +110,10 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
         ));
     }
     out.push_str(&outcome(receipt));
-    if let Some(by) = receipt.confirm_by_ms {
+    let is_overtaken = receipt.drain.as_ref().is_some_and(|drain| drain.overtaken_by.is_some());
+    if let Some(by) = receipt.confirm_by_ms
+        && !is_overtaken
+    {
         out.push_str(&format!("  {}\n", format::pending(revision, by)));
     }
     out

@@ -11,7 +11,7 @@ use control::api::types::{Switch, Switches};
 use std::ffi::{OsStr, OsString};
 
 /// How the server is found, and in which form its answers are printed.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which server")]
 pub(crate) struct GlobalOptions {
     /// Prefix for relative paths, as given to the server; without it, the environment variable POINTSMAN_PREFIX
@@ -45,6 +45,12 @@ pub(crate) struct Session {
 }
 
 impl GlobalOptions {
+    /// Returns these options with the prefix that the environment names, if the command line names no place.
+    pub(crate) fn with_environment(&self) -> GlobalOptions {
+        let variable = std::env::var_os("POINTSMAN_PREFIX").filter(|value| !value.is_empty());
+        GlobalOptions { prefix: self.prefix.clone().or(variable), ..self.clone() }
+    }
+
     /// Returns `-p`, `-c` and `-g` as they were given.
     pub(crate) fn configuration(&self) -> (Option<&OsStr>, Option<&OsStr>, Option<&OsStr>) {
         (self.prefix.as_deref(), self.conf_file.as_deref(), self.globals.as_deref())

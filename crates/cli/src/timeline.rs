@@ -31,10 +31,26 @@ pub(crate) struct Filter {
     /// Show only commits that moved a key to or from this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, restore; or hold, release, overdue,
-    /// reload, start, upgrade, refused, lost
-    #[arg(long, value_name = "KIND")]
+    /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, default, server, group, adopt, restore;
+    /// or hold, release, expire, overdue, reload, start, upgrade, refused, lost
+    #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Option<String>,
+}
+
+/// The kinds of commits.
+const COMMIT_KINDS: [&str; 10] =
+    ["set", "undo", "undo_keys", "confirm", "revert", "default", "server", "group", "adopt", "restore"];
+
+/// Parses a kind.
+fn kind(text: &str) -> Result<String, String> {
+    match text == COMMIT || COMMIT_KINDS.contains(&text) || journal::is_kind(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "there is no such kind; there are {COMMIT}, {}, {}",
+            COMMIT_KINDS.join(", "),
+            journal::KINDS.join(", ")
+        )),
+    }
 }
 
 impl Filter {
@@ -120,15 +136,15 @@ impl Filter {
         key: Option<&str>,
         limit: usize,
     ) -> Result<(), Error> {
-        let mut all: Vec<(&str, Commit)> = Vec::new();
+        let mut chains: Vec<Vec<(&str, Commit)>> = Vec::new();
         let mut unsearched = Vec::new();
         let has_commits = !self.kind.as_deref().is_some_and(journal::is_kind);
         for switch in switches.iter().filter(|_| has_commits) {
             let (commits, more) = self.commits(session, switch, key, limit)?;
-            all.extend(commits.into_iter().map(|commit| (switch.as_str(), commit)));
+            chains.push(commits.into_iter().map(|commit| (switch.as_str(), commit)).collect());
             unsearched.extend(more.then_some(switch.as_str()));
         }
-        all.sort_by_key(|(_, commit)| std::cmp::Reverse(commit.time_ms));
+        let all = interleaved(chains);
         let mut found = self.entries(session, key, limit);
         let moments = merged(all, std::mem::take(&mut found.entries), limit);
         if session.json {
@@ -167,6 +183,20 @@ impl Moment<'_> {
             }
             Moment::Entry(entry) => serde_json::to_value(entry).unwrap_or_default(),
         }
+    }
+}
+
+/// Merges the histories of several switches by time, newest first. Each keeps its order, too.
+fn interleaved<'a>(chains: Vec<Vec<(&'a str, Commit)>>) -> Vec<(&'a str, Commit)> {
+    let mut chains: Vec<_> = chains.into_iter().map(|chain| chain.into_iter().peekable()).collect();
+    let mut all = Vec::new();
+    loop {
+        let heads =
+            chains.iter_mut().enumerate().filter_map(|(at, chain)| Some((chain.peek()?.1.time_ms, at)));
+        let Some((_, newest)) = heads.max_by_key(|&(time_ms, at)| (time_ms, std::cmp::Reverse(at))) else {
+            return all;
+        };
+        all.extend(chains[newest].next());
     }
 }
 
@@ -235,6 +265,19 @@ mod tests {
         }
         let stays = commit(2, "pointsman", "green", "green");
         assert!(!Filter { target: text("green"), ..Filter::default() }.fits(&stays));
+    }
+
+    #[test]
+    fn histories_of_several_switches_keep_their_order_when_a_clock_is_set_back() {
+        let at = |revision, time_ms| Commit { time_ms, ..commit(revision, "anna", "x", "y") };
+        let live = vec![("live", at(4, 100)), ("live", at(3, 900)), ("live", at(2, 800))];
+        let edge = vec![("edge", at(9, 850)), ("edge", at(8, 50))];
+        let order: Vec<_> = interleaved(vec![live, edge])
+            .into_iter()
+            .map(|(switch, commit)| (switch, commit.revision))
+            .collect();
+        assert_eq!(order, [("edge", 9), ("live", 4), ("live", 3), ("live", 2), ("edge", 8)]);
+        assert!(kind("nonsense").is_err() && kind("default").is_ok() && kind("hold").is_ok());
     }
 
     fn entry(sequence: u64, time_ms: u64) -> JournalItem {

@@ -12,7 +12,7 @@ use tls::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
 use tokio_rustls::rustls::ClientConfig;
 
 /// What `--control https://…` needs.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TlsOptions {
     /// Authorities (PEM) that the certificate of an https:// address is verified with, instead of the system's; without it,
     /// the environment variable POINTSMAN_CACERT

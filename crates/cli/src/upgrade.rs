@@ -65,6 +65,7 @@ struct Done {
 
 impl Upgrade {
     pub(crate) fn run(&self, global: &GlobalOptions) -> Result<Code, Error> {
+        let global = &global.with_environment();
         let pid_path = pid_path(global)?;
         let old = self.old(&pid_path)?;
         let program = match &self.binary {

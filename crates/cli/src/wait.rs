@@ -8,7 +8,7 @@ use crate::receipt;
 use crate::session::Session;
 use crate::time_option::{ms, time};
 use clap::Args;
-use control::api::types::{DrainState, Receipt};
+use control::api::types::{Drain, DrainState, Receipt};
 use std::time::Duration;
 
 /// Wait until nothing is in flight on the old side of a commit
@@ -40,10 +40,28 @@ impl Wait {
             say(&receipt::text(&receipt, None))?;
         }
         Ok(match &receipt.drain {
-            Some(drain) if drain.state != DrainState::Drained => Code::NotDrained,
+            Some(drain) if !is_over(drain) => Code::NotDrained,
             _ => Code::Done,
         })
     }
+}
+
+/// Returns true if nothing is left on the old side of a commit whose keys are where it has put them.
+pub(crate) fn is_over(drain: &Drain) -> bool {
+    drain.state == DrainState::Drained && drain.overtaken_by.is_none()
+}
+
+/// Waits until nothing is in flight on the old side of a commit, or the time is over. Returns its receipt.
+pub(crate) fn wait_for(
+    session: &Session,
+    switch: &str,
+    revision: u64,
+    timeout: &str,
+) -> Result<Receipt, Error> {
+    let path = receipt::receipt_path(switch, Some(revision), None);
+    let mut call = Call::get(format!("{path}?wait=drained&timeout={}", encoded(timeout)));
+    call.limit = ANSWER + Duration::from_millis(ms(timeout));
+    Ok(session.client.ask::<Receipt>(&call)?.0)
 }
 
 /// Returns what to say when the wait for an order is interrupted: what it has become, and how to go on waiting.

@@ -118,6 +118,8 @@ pub struct HoldInfo {
     pub reason: Option<String>,
     /// False if its end could not be recorded yet: a process that begins now would hold the key again.
     pub recorded: bool,
+    /// When it begins: that the key is perhaps mistyped.
+    pub notes: Vec<String>,
 }
 
 /// A query for entries of a table, in the order of their keys.

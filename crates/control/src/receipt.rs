@@ -289,6 +289,13 @@ pub struct Drain {
     /// The oldest request still on the old side: its method and path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<OldestRequest>,
+    /// Another process of this server still finishes requests, after an upgrade or a reload; those are not counted here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
+    /// The newer commit that has changed keys of this one while its drain was waited for: what is in flight is not counted
+    /// for this one any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtaken_by: Option<u64>,
 }
 
 /// The oldest request on the old side.

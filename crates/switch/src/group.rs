@@ -215,6 +215,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let fault = match name {
         "" => "it is empty".to_owned(),
         DYNAMIC => "\"targets … dynamic\" means all of them".to_owned(),
+        "default" => "it means that a key has no entry".to_owned(),
         name if name.len() > MAX_NAME => format!("it is longer than {MAX_NAME} bytes"),
         name if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
             "names of groups are compared without regard to case, and this one has capitals".to_owned()
@@ -293,9 +294,19 @@ mod tests {
         for name in ["green", "api-v2.example_1", "9"] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
-        for name in
-            ["", "dynamic", "Green", "a b", "a=b", "a/b", "10.0.0.1", "10.0.0.1:80", "grün", &"a".repeat(256)]
-        {
+        for name in [
+            "",
+            "dynamic",
+            "default",
+            "Green",
+            "a b",
+            "a=b",
+            "a/b",
+            "10.0.0.1",
+            "10.0.0.1:80",
+            "grün",
+            &"a".repeat(256),
+        ] {
             assert_eq!(check_name(name).unwrap_err().code, Code::BadGroup, "{name}");
         }
     }

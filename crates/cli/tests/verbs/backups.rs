@@ -171,3 +171,24 @@ fn root_restores_as_the_user_whose_folder_it_is() {
         .collect();
     assert!(owners.len() >= 3 && owners.iter().all(|(_, owner)| *owner == worker_id), "{owners:?}");
 }
+
+#[test]
+fn another_switch_and_what_is_no_backup_are_not_restored() {
+    let server = Server::start("", "switch $http_x_key $edge { default blue; targets blue green; }");
+    server.say(&["--switch", "live", "switch", "a.example", "green"]).done();
+    server.say(&["--switch", "edge", "switch", "A", "green"]).done();
+    let at = |name: &str| server.path(name).display().to_string();
+    server.say(&["--switch", "live", "backup", &at("live.backup")]).done();
+    let other = server.say(&["--switch", "edge", "restore", &at("live.backup"), "-m", "x"]);
+    assert_eq!(other.code, 1, "{}", other.out);
+    assert!(other.err.contains("its keys are hosts, and those of the store texts"), "{}", other.err);
+    std::fs::write(at("text"), "no store").unwrap();
+    for (name, expected) in
+        [("text", "is no backup that can be restored"), ("none", "cannot be read: No such file")]
+    {
+        let refused = server.say(&["--switch", "live", "restore", &at(name), "-m", "x"]);
+        assert!(refused.code == 1 && refused.err.contains(expected), "{}", refused.err);
+        assert!(refused.err.contains("nothing has changed"), "{}", refused.err);
+    }
+    assert!(server.get("a.example").ends_with("green"));
+}

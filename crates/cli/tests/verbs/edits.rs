@@ -166,3 +166,25 @@ fn a_store_that_cannot_be_checked_is_said_and_fails_a_strict_test() {
     assert!(tested.err.contains("stores of switches not checked"), "{}", tested.err);
     assert_eq!(server.say(&["-t", "--strict"]).code, 1);
 }
+
+#[test]
+fn requests_from_before_a_switch_was_renamed_are_still_its_own() {
+    let server = Server::start("", "");
+    server.say(&["switch", "other.example", "green"]).done();
+    let _waiting = server.ask("a.example");
+    let mut blue = server.asked_blue();
+    edit(&server, "$host $live {", "$host $shop from=live {");
+    edit(&server, "http://$live", "http://$shop");
+    server.say(&["reload"]).done();
+    let held = server.say(&["switch", "a.example", "green", "--hold", "--timeout", "300ms"]);
+    assert!(
+        held.code == 1 && held.err.contains("1 requests were still in flight"),
+        "{}{}",
+        held.out,
+        held.err
+    );
+    let waited = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "300ms"]);
+    assert_eq!(waited.code, 4, "{}", waited.out);
+    blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert!(server.say(&["wait"]).done().contains("old side: empty"));
+}

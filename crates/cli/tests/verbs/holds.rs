@@ -138,3 +138,16 @@ fn promise_11_a_paced_release_goes_by_arrival_over_all_workers() {
     server.until("nothing is held", || server.held("a.example").is_null());
     assert!(server.get("a.example").ends_with("green"));
 }
+
+#[test]
+fn a_hold_of_a_key_that_is_perhaps_mistyped_says_so() {
+    let server = Server::start("", "");
+    server.say(&["switch", "shop.example", "green"]).done();
+    let held = server.say(&["hold", "shpo.example"]).done();
+    assert!(
+        held.contains("note: no request of \"shpo.example\" was seen yet; did you mean \"shop.example\"?"),
+        "{held}"
+    );
+    let refused = server.say(&["hold", "green"]);
+    assert!(refused.code == 1 && refused.err.contains("spelt like a target"), "{}", refused.err);
+}

@@ -1,6 +1,7 @@
 //! `top`, the progress of a drain, and the question of `undo`, in a terminal.
 
 use super::*;
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -67,6 +68,41 @@ fn a_terminal_shows_the_drain() {
     let text = server.say(&["receipt", "1"]).done();
     assert!(text.starts_with("live: revision 1\n  a.example: default (blue) -> green\n"), "{text}");
     assert!(text.contains("answers are counted until ") && text.contains(": pointsman receipt 1"), "{text}");
+}
+
+#[test]
+fn promise_2_a_repeated_order_waits_on_a_terminal_too() {
+    let server = Server::start("", "");
+    let _request = server.ask("a.example");
+    let mut blue = server.asked_blue();
+    server.say(&["switch", "a.example", "green"]).done();
+    let (mut screen, path) = terminal();
+    let _end = open(&path);
+    let again = start(&server, &path, &["switch", "a.example", "green", "--wait", "drained"]);
+    screen.see("no change");
+    assert_eq!(again.wait(Duration::from_millis(300)), None, "it does not wait");
+    blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    screen.see("old side: empty");
+    assert_eq!(end_of(&again), 0);
+}
+
+#[test]
+fn promise_2_a_drain_that_is_shown_can_be_interrupted() {
+    let server = Server::start("", "");
+    let _request = server.ask("a.example");
+    let _blue = server.asked_blue();
+    let (mut screen, path) = terminal();
+    let _end = open(&path);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let words = ["switch", "a.example", "green", "--wait", "drained", "--timeout", "60s"];
+        let switching = start(&server, &path, &words);
+        screen.see("draining: 1 left, ");
+        switching.signal(signal).unwrap();
+        assert_eq!(end_of(&switching), 128 + signal as i32);
+        screen.seen.clear();
+        // The commit stays; with another one there is a drain to be shown again.
+        server.say(&["undo", "a.example"]).done();
+    }
 }
 
 #[test]

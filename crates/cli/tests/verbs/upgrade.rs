@@ -85,6 +85,24 @@ fn another_binary_takes_over() {
 }
 
 #[test]
+fn what_the_old_process_still_serves_is_neither_empty_nor_held() {
+    let server = Server::start("", "");
+    server.say(&["switch", "other.example", "green"]).done();
+    let _request = server.ask("a.example");
+    let mut blue = server.asked_blue();
+    server.say(&["upgrade"]).done();
+    let held = server.say(&["switch", "a.example", "green", "--hold", "--timeout", "300ms"]);
+    assert_eq!(held.code, 1, "{}", held.err);
+    assert!(held.err.contains("another process of this server still finishes requests"), "{}", held.err);
+    let waited = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "300ms"]);
+    assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
+    assert!(waited.out.contains("old side: another process still finishes requests"), "{}", waited.out);
+    blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let waited = server.say(&["wait"]).done();
+    assert!(waited.contains("old side: empty"), "{waited}");
+}
+
+#[test]
 fn a_refused_upgrade_changes_nothing() {
     let server = Server::start("", "");
     let pid = || std::fs::read_to_string(server.path("logs/pointsman.pid")).unwrap();

@@ -35,3 +35,16 @@ fn promise_2_an_interrupted_wait_says_what_stays_and_how_to_go_on() {
     drop((origin, waiting));
     assert!(server.say(&["wait"]).done().contains("old side: empty"));
 }
+
+#[test]
+fn a_wait_that_a_newer_commit_ends_is_no_success() {
+    let server = Server::start("", "");
+    let _waiting = server.ask("a.example");
+    let _origin = server.asked_blue();
+    let order =
+        ["switch", "a.example", "green", "--confirm-within", "1s", "--wait", "drained", "--timeout", "1m"];
+    let ended = server.say(&order);
+    assert_eq!(ended.code, 4, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("revision 2 has changed these keys since"), "{}", ended.out);
+    assert!(!ended.out.contains("unless confirmed"), "{}", ended.out);
+}

@@ -15,7 +15,7 @@ use engine::modules::control::{Role, Tokens};
 use sha2::{Digest, Sha256};
 use switch::{Code, Refusal};
 
-/// The header by which a client of the control socket says on whose behalf it acts.
+/// The header by which a client says on whose behalf it acts.
 const FOR: &str = "x-pointsman-actor";
 /// The maximum length of such a name, in bytes.
 const MAX_FOR: usize = 100;
@@ -73,7 +73,7 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         return match tokens.find(&hash) {
             Some(token) => {
                 let identity = token.name.to_string();
-                Ok(Caller { actor: identity.clone(), identity, via: origin.via, role: token.role })
+                Ok(Caller { actor: acting(&identity, headers)?, identity, via: origin.via, role: token.role })
             }
             None => Err(unauthorized("the token is not in control_tokens")),
         };
@@ -84,7 +84,12 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         own_host::check(headers, origin)?;
         fetched_by_own_page(headers)?;
         let identity = holder.name.to_string();
-        return Ok(Caller { actor: identity.clone(), identity, via: origin.via, role: holder.role });
+        return Ok(Caller {
+            actor: acting(&identity, headers)?,
+            identity,
+            via: origin.via,
+            role: holder.role,
+        });
     }
     let identity = match origin.via {
         Via::Location if origin.name.is_empty() && !tokens.is_empty() && certificate.is_some() => {
@@ -98,13 +103,8 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
         Via::Location if origin.name.is_empty() => format!("http:{}", origin.address),
         _ => origin.name.clone(),
     };
-    let actor = match origin.via {
-        Via::Socket => match on_behalf_of(headers)? {
-            Some(whom) => format!("{identity} for {whom}"),
-            None => identity.clone(),
-        },
-        Via::Location => identity.clone(),
-    };
+    let is_anybody = origin.via == Via::Location && origin.name.is_empty();
+    let actor = if is_anybody { identity.clone() } else { acting(&identity, headers)? };
     if origin.via == Via::Location {
         own_host::check(headers, origin)?;
         // Reading too: a page of another site that cannot read the answer still occupies an event stream.
@@ -120,7 +120,15 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Returns the name on whose behalf a client of the socket acts.
+/// Returns the actor's name: the authenticated one, and beside it whom the request is for.
+fn acting(identity: &str, headers: &HeaderMap) -> Result<String, Refusal> {
+    Ok(match on_behalf_of(headers)? {
+        Some(whom) => format!("{identity} for {whom}"),
+        None => identity.to_owned(),
+    })
+}
+
+/// Returns the name on whose behalf a client acts.
 fn on_behalf_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(value) = headers.get(FOR) else { return Ok(None) };
     let bad = || {

@@ -70,6 +70,7 @@ pub(super) async fn reload(
     let reloaded = match tokio::time::timeout(RELOAD_TIMEOUT, answers.recv()).await {
         Ok(Some(reloaded)) => reloaded,
         Ok(None) => {
+            api.control.takes_orders().map_err(ApiError)?;
             return Err(refused(
                 "cannot reload: there is no master process",
                 "send the process the signal HUP",
@@ -80,7 +81,9 @@ pub(super) async fn reload(
     if reloaded.done {
         return Ok(Json(types::Reloaded { findings: reloaded.findings }));
     }
-    let text = match reloaded.findings.first() {
+    // What refused it, before what it was warned of.
+    let error = reloaded.findings.iter().find(|finding| !finding.contains("[warn]"));
+    let text = match error.or(reloaded.findings.first()) {
         Some(first) => format!("the new configuration was rejected; the previous one stays active: {first}"),
         None => "the new configuration was rejected; the previous one stays active".to_owned(),
     };

@@ -71,6 +71,7 @@ pub(super) fn hold(held: HoldInfo) -> types::Hold {
         actor: held.actor,
         reason: held.reason,
         recorded: held.recorded,
+        notes: held.notes,
     }
 }
 

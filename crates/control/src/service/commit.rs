@@ -303,6 +303,8 @@ impl ControlState {
             watch.as_ref().map(|watch| self.open_horizon(switch, watch, (commit.time_ms, watch_ms)));
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
+        // The first commit makes the folder in which processes know of each other.
+        let _ = self.has_others();
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);
         receipt.horizon = horizon;
         receipt.gate = gate.to_vec();

@@ -212,7 +212,7 @@ async fn watch_drain(
     let mut span = Some(trace::drain(following.revision));
     while !following.stopped.get() {
         let reports = state.gather(|data_plane, reply| data_plane.watched(id, reply)).await;
-        if following.reported(&reports, workers) && drained.is_none() {
+        if following.reported(&reports, workers, state.has_others()) && drained.is_none() {
             drained = Some(Instant::now());
             span = None;
             state.announce_drained(switch, following).await;

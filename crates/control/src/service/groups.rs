@@ -382,12 +382,14 @@ impl ControlState {
                     in_flight += at.map(|peer| u64::from(peer.connections)).sum::<u64>();
                 }
             }
-            let is_idle = answered >= workers && in_flight == 0;
+            let is_all = answered >= workers && !self.has_others();
+            let is_idle = is_all && in_flight == 0;
             let left = timeout.saturating_sub(began.elapsed());
             if is_idle || left.is_zero() {
                 let state = if is_idle { DrainState::Drained } else { DrainState::Draining };
                 let seen_us = began.elapsed().as_micros() as u64;
-                return Drain { state, in_flight, seen_us, ..Drain::default() };
+                let elsewhere = !is_idle && self.has_others();
+                return Drain { state, in_flight, seen_us, elsewhere, ..Drain::default() };
             }
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSES.1);

@@ -7,6 +7,7 @@ use super::clock;
 use super::groups;
 use super::holds::ActiveHold;
 use super::owner;
+use super::spelling;
 use super::state::{ControlState, collect_replies};
 use super::switch_state::SwitchState;
 use crate::event::EventKind;
@@ -18,7 +19,7 @@ use engine::host::Level;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Commit, CommitKind, Hold, HoldPhase, Key, Refusal, StoreFault};
+use switch::{Code, Commit, CommitKind, Hold, HoldPhase, Key, Refusal, Shape, StoreFault};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -54,7 +55,17 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
-        self.hold_for(switch, order, None).await.map(|(info, _)| info)
+        let (key, table) = (order.key.clone(), switch.table());
+        // A hold of a key that nobody asks for keeps nothing from going on: most likely another one is meant.
+        if table.get(&key).is_none() {
+            let doubt = switch.rules().doubt(&key, false);
+            doubt.map_err(|fault| Refusal::bad_key(key.as_str().as_bytes(), fault))?;
+        }
+        let (mut info, _) = self.hold_for(switch, order, None).await?;
+        if key.shape() == Shape::Exact && table.get(&key).is_none() {
+            info.notes = spelling::notes_of(self.data_plane(), &switch.name(), &table, &[key.as_str()]);
+        }
+        Ok(info)
     }
 
     /// The same, for an order that is under way.
@@ -73,6 +84,22 @@ impl ControlState {
         self.place_hold(switch, order, of).await
     }
 
+    /// Returns the refusal for a key that somebody holds.
+    pub(super) fn held_already(&self, hold: &Arc<Hold>) -> Refusal {
+        let of_order = |held: &mut ActiveHold| held.kept.order.is_some().then(|| held.kept.actor.clone());
+        match self.holds.with(hold, of_order).flatten() {
+            Some(actor) => Refusal::new(
+                Code::HoldExists,
+                format!(
+                    "\"{}\" is held for an order of {actor}, which waits for requests in flight",
+                    hold.key()
+                ),
+                "wait until that order has ended; to release the key cancels it",
+            ),
+            None => Refusal::hold_exists(hold.key()),
+        }
+    }
+
     async fn place_hold(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -87,8 +114,8 @@ impl ControlState {
                 "release one of them, or hold one wildcard key instead of many",
             ));
         }
-        if self.routing().tables.hold(number, &order.key).is_some() {
-            return Err(Refusal::hold_exists(&order.key));
+        if let Some(hold) = self.routing().tables.hold(number, &order.key) {
+            return Err(self.held_already(hold));
         }
         let HoldOrder { key, options, end, actor, reason } = order;
         let now = clock::now();

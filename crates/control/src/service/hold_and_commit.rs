@@ -130,7 +130,7 @@ impl ControlState {
         }
         match find() {
             Some(hold) if self.holds.with(&hold, |held| held.kept.order.is_some()) == Some(true) => {
-                Err(Refusal::hold_exists(key))
+                Err(self.held_already(&hold))
             }
             found => Ok(found),
         }
@@ -146,7 +146,6 @@ impl ControlState {
         own: &OrderHold,
     ) -> Result<Duration, Refusal> {
         let began = Instant::now();
-        let workers = self.data_plane().threads();
         let mut pause = PAUSES.0;
         loop {
             own.check(self, switch)?;
@@ -167,10 +166,17 @@ impl ControlState {
                 }
                 _ => {}
             }
-            if reports.len() >= workers && requests + open == 0 {
+            if self.are_all(reports.len()) && requests + open == 0 {
                 return Ok(began.elapsed());
             }
             if began.elapsed() >= patience {
+                if requests + open == 0 && self.has_others() {
+                    return Err(Refusal::new(
+                        Code::NotDrained,
+                        "another process of this server still finishes requests, which may be on the old side",
+                        "repeat the order when that process has ended, or without a hold",
+                    ));
+                }
                 let open = if open > 0 { format!(" and {open} streams open") } else { String::new() };
                 return Err(Refusal::new(
                     Code::NotDrained,
@@ -192,7 +198,7 @@ impl ControlState {
         loop {
             let asked = watch.clone();
             let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
-            if reports.iter().all(|report| report.in_flight == 0) {
+            if self.are_all(reports.len()) && reports.iter().all(|report| report.in_flight == 0) {
                 return true;
             }
             if began.elapsed() >= patience {

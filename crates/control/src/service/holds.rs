@@ -59,6 +59,7 @@ impl ActiveHold {
             actor: self.kept.actor.clone(),
             reason: self.kept.reason.clone(),
             recorded: true,
+            notes: Vec::new(),
         }
     }
 }

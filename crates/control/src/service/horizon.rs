@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-use switch::{Commit, Route, Table};
+use switch::{Commit, Key, Route, Table};
 use tokio::time::Instant;
 
 /// The maximum number of commits that are watched at a time, and of the keys that all of them have changed: both sides'
@@ -252,6 +252,14 @@ impl ControlState {
         if watch.changes.len() > MAX_REPLACED || table.revision() == one.revision {
             return None;
         }
+        // Of several that have changed a key since, it was the first that ended it.
+        let commits = self.commits.borrow();
+        let first = |key: &Key| {
+            let mut newer = commits.iter().filter(|other| other.switch == one.switch);
+            newer
+                .find(|other| other.revision() > one.revision && other.watch.changes.contains(key))
+                .map(WatchedCommit::revision)
+        };
         let newest = |key| {
             let (of_commit, now) = (watch.after.get(key), table.get(key));
             match (of_commit, now) {
@@ -261,7 +269,11 @@ impl ControlState {
                 (Some(_), None) => Some(table.route_revision(None)),
             }
         };
-        let newer: Vec<u64> = watch.changes.iter().map(newest).collect::<Option<_>>()?;
+        let newer: Vec<u64> = watch
+            .changes
+            .iter()
+            .map(|key| newest(key).map(|newest| first(key).unwrap_or(newest)))
+            .collect::<Option<_>>()?;
         let newer = newer.into_iter().max()?;
         let drains = self.drains.borrow();
         let by = drains.iter().find(|other| other.switch == one.switch && other.revision == newer);

@@ -17,9 +17,11 @@ use crate::receipt::{ChangedKey, Outcome, Receipt};
 use crate::store::{StoreBackend, UnchangedOrder};
 use engine::host::Level;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
-use switch::{Action, Code, Commit, Key, KeyKind, Meta, Order, Refusal, Route, Shape};
+use switch::{Action, Code, Commit, CommitKind, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Shape};
 use tracing::Instrument;
+use upstream::PeerSpec;
 
 /// The default of an order's timeout.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,6 +76,7 @@ impl ControlState {
                 drop(queue_slot);
                 return Ok(self.unchanged(switch, &order, &options).await);
             }
+            self.check_servers(switch, &plan, &order)?;
             let gate = self.gate(switch, &plan, &order, &options).await?;
             let notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
             if options.dry_run {
@@ -101,6 +104,26 @@ impl ControlState {
                 }
                 _ => Ok(self.unchanged(switch, &order, &options).await),
             };
+        }
+    }
+
+    /// Refuses to lead keys to a group that has no server for them, unless the caller insists.
+    fn check_servers(&self, switch: &SwitchState, plan: &Plan, order: &Order) -> Result<(), Refusal> {
+        let settles = matches!(plan.kind, CommitKind::Confirm { .. } | CommitKind::Revert { .. });
+        if order.meta.force || settles || switch.configured().is_groups() {
+            return Ok(());
+        }
+        let groups = &self.routing().groups;
+        let is_empty = |target: &Arc<str>| {
+            groups.get(target.as_bytes()).is_some_and(|set| !set.spec.peers.iter().any(PeerSpec::is_in_use))
+        };
+        match plan.targets.iter().find(|target| is_empty(target)) {
+            None => Ok(()),
+            Some(empty) => Err(Refusal::new(
+                Code::GroupEmptied,
+                format!("group \"{empty}\" has no server that takes requests"),
+                format!("add one (pointsman server {empty} add ADDRESS), or repeat the order with force"),
+            )),
         }
     }
 

@@ -148,8 +148,9 @@ impl CommitProgress {
         });
     }
 
-    /// Adds up the workers' reports. Returns true if the old side is empty; never while a worker's report is missing.
-    pub(super) fn reported(&self, reports: &[WatchReport], workers: usize) -> bool {
+    /// Adds up the workers' reports. Returns true if the old side is empty; never while a worker's report is missing, or
+    /// another process may have requests there.
+    pub(super) fn reported(&self, reports: &[WatchReport], workers: usize, elsewhere: bool) -> bool {
         let sum = |count: fn(&WatchReport) -> u64| reports.iter().map(count).sum();
         let mut drain = Drain {
             state: DrainState::Draining,
@@ -168,12 +169,14 @@ impl CommitProgress {
             streams: sum(|one| one.streams),
             failed_old: sum(|one| one.old.failed + one.old.failed_streams),
             oldest: oldest(reports),
+            elsewhere,
             ..Drain::default()
         };
         let mut old = Answers::default();
         reports.iter().for_each(|one| old.merge(&one.old));
         let keeps = self.streams == StreamsPolicy::Keep;
-        let empty = reports.len() >= workers && drain.in_flight == 0 && (keeps || drain.streams == 0);
+        let is_all = reports.len() >= workers && !elsewhere;
+        let empty = is_all && drain.in_flight == 0 && (keeps || drain.streams == 0);
         if empty || self.is_drained() {
             drain.state = DrainState::Drained;
         }

@@ -17,6 +17,16 @@ pub(super) fn notes(data_plane: &dyn DataPlane, switch: &str, before: &Table, pl
     let is_new = |key: &Key| key.shape() == Shape::Exact && before.get(key).is_none();
     let new = plan.changes.iter().filter(|change| change.after.is_some() && is_new(&change.key));
     let new: Vec<&str> = new.map(|change| change.key.as_str()).take(LOOKED_AT).collect();
+    notes_of(data_plane, switch, before, &new)
+}
+
+/// Returns a note for each of these keys of which no request was seen.
+pub(super) fn notes_of(
+    data_plane: &dyn DataPlane,
+    switch: &str,
+    before: &Table,
+    new: &[&str],
+) -> Vec<String> {
     if new.is_empty() {
         return Vec::new();
     }
@@ -40,5 +50,5 @@ pub(super) fn notes(data_plane: &dyn DataPlane, switch: &str, before: &Table, pl
             None => Some(format!("no request of \"{key}\" was seen yet")),
         }
     };
-    new.into_iter().filter_map(note).collect()
+    new.iter().copied().filter_map(note).collect()
 }

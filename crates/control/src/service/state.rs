@@ -13,6 +13,7 @@ use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch};
 use crate::event::EventKind;
 use crate::info::{HoldInfo, PendingInfo, SwitchInfo};
 use crate::receipt::{Drain, Receipt};
+use crate::store::Presence;
 use engine::Routing;
 use engine::host::Level;
 use engine::modules::switch::{GROUPS_NAME, StatePath};
@@ -44,6 +45,8 @@ pub(super) struct ControlState {
     /// A task looks at the counters from time to time.
     pub(super) counting: Cell<bool>,
     watches: Cell<u64>,
+    /// This process among those with the same state folder.
+    presence: RefCell<Option<Presence>>,
 }
 
 impl ControlState {
@@ -62,7 +65,25 @@ impl ControlState {
             commits: RefCell::default(),
             counting: Cell::new(false),
             watches: Cell::new(0),
+            presence: RefCell::default(),
         })
+    }
+
+    /// Returns true if another process with the same state folder lives: one that finishes its requests after an upgrade or
+    /// a reload may have some on an old side, and they are not counted here.
+    pub(super) fn has_others(&self) -> bool {
+        let mut presence = self.presence.borrow_mut();
+        if presence.is_none() {
+            let folder = self.shared.config().prefix.join("state");
+            // Without a folder there is no state that another process could share.
+            *presence = folder.is_dir().then(|| Presence::announce(&folder).ok()).flatten();
+        }
+        presence.as_ref().is_some_and(Presence::has_others)
+    }
+
+    /// Returns true if this many answers are those of all threads that serve, here and elsewhere.
+    pub(super) fn are_all(&self, answers: usize) -> bool {
+        answers >= self.data_plane().threads() && !self.has_others()
     }
 
     pub(super) fn data_plane(&self) -> &dyn DataPlane {

@@ -28,9 +28,8 @@ impl ControlState {
     ) -> Result<Receipt, Refusal> {
         let revision = self.revision_of(switch, which).await?;
         if let Some(live) = self.live(switch, revision) {
-            live.wait(wait, timeout).await;
-            self.refresh(&live).await;
-            return Ok(self.with_idle_servers(switch, live.receipt(), wait, timeout).await);
+            let receipt = self.waited(&live, wait, timeout).await;
+            return Ok(self.with_idle_servers(switch, receipt, wait, timeout).await);
         }
         let mut receipt = self.receipt(switch, revision).await?;
         if switch.configured().is_groups() {
@@ -46,8 +45,8 @@ impl ControlState {
             let keys: Vec<Key> = receipt.changes.iter().filter_map(parse).collect();
             let rest = self.wait_until_settled(switch, &keys, timeout).await;
             let known = receipt.drain.take().unwrap_or_default();
-            let Drain { state, in_flight, streams, .. } = rest;
-            receipt.drain = Some(Drain { state, in_flight, streams, ..known });
+            let Drain { state, in_flight, streams, elsewhere, .. } = rest;
+            receipt.drain = Some(Drain { state, in_flight, streams, elsewhere, ..known });
         }
         Ok(receipt)
     }
@@ -71,7 +70,32 @@ impl ControlState {
         if wait == Wait::Drained {
             self.refresh(following).await;
         }
-        following.receipt()
+        let mut receipt = following.receipt();
+        if wait == Wait::Drained
+            && let Some(drain) = &mut receipt.drain
+        {
+            drain.overtaken_by = self.overtaken_by(following);
+        }
+        receipt
+    }
+
+    /// Returns the newest commit that has changed a key of this one since, unless every key is where this one has put it.
+    fn overtaken_by(&self, following: &CommitProgress) -> Option<u64> {
+        let watch = following.watch.as_ref()?;
+        let table = self.switch(&following.switch).ok()?.table();
+        if table.revision() == following.revision {
+            return None;
+        }
+        let newer = watch.changes.iter().filter_map(|key| {
+            let (then, now) = (watch.after.get(key), table.get(key));
+            let is_same = match (then, now) {
+                (Some(then), Some(now)) => then.route == now.route,
+                (None, None) => true,
+                _ => false,
+            };
+            (!is_same).then(|| now.map_or(table.route_revision(None), |entry| entry.revision))
+        });
+        newer.max()
     }
 
     /// Waits until no request with one of these keys is anywhere but where the table routes it.
@@ -96,7 +120,6 @@ impl ControlState {
                 after: switch.table(),
                 changes: keys.to_vec(),
             });
-            let workers = self.data_plane().threads();
             let reports = self.gather(|data_plane, reply| data_plane.affected(watch, reply)).await;
             let mut drain = Drain {
                 seen_us: began.elapsed().as_micros() as u64,
@@ -104,7 +127,9 @@ impl ControlState {
                 streams: reports.iter().map(|report| report.streams).sum(),
                 ..Drain::default()
             };
-            if reports.len() >= workers && drain.in_flight == 0 && (keeps || drain.streams == 0) {
+            let is_all = self.are_all(reports.len());
+            drain.elsewhere = !is_all && self.has_others();
+            if is_all && drain.in_flight == 0 && (keeps || drain.streams == 0) {
                 drain.state = DrainState::Drained;
                 return drain;
             }

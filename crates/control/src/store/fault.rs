@@ -5,7 +5,7 @@
 use rusqlite::{Connection, ErrorCode, ffi};
 use std::io;
 use std::path::Path;
-use switch::{StoreFault, StoreFaultKind};
+use switch::{KeyKind, StoreFault, StoreFaultKind};
 
 /// Returns the remedy of a damaged store, as in docs/switching.md.
 fn afresh(path: &str) -> String {
@@ -101,6 +101,43 @@ pub(super) fn same(path: &Path) -> StoreFault {
         kind: StoreFaultKind::Unreadable,
         text: format!("{} is the store itself, not a backup", path.display()),
         remedy: "to accept the store as it is: pointsman restore --accept".to_owned(),
+    }
+}
+
+/// Returns the fault of a backup whose keys are of another kind than the store's.
+pub(super) fn other_keys(backup: &Path, kind: KeyKind) -> StoreFault {
+    let (found, wanted) = match kind {
+        KeyKind::Host => ("hosts", "texts"),
+        KeyKind::Text => ("texts", "hosts"),
+    };
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!(
+            "{} is the backup of another switch: its keys are {found}, and those of the store {wanted}",
+            backup.display()
+        ),
+        remedy: "name a backup of this switch, or the other switch with --switch; nothing has changed"
+            .to_owned(),
+    }
+}
+
+/// Returns the fault of what is named as a backup and is none.
+pub(super) fn no_backup(file: &Path, fault: &StoreFault) -> StoreFault {
+    // The copy that was looked at is no name that anybody knows.
+    let what = fault.text.rsplit_once(": ").map_or(&*fault.text, |(_, what)| what);
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("{} is no backup that can be restored: {what}", file.display()),
+        remedy: "name a file that `pointsman backup` has made; nothing has changed".to_owned(),
+    }
+}
+
+/// Returns the fault of a backup that cannot be read.
+pub(super) fn unreadable_backup(file: &Path, error: &io::Error) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("the backup {} cannot be read: {error}", file.display()),
+        remedy: "name a file that `pointsman backup` has made; nothing has changed".to_owned(),
     }
 }
 

@@ -14,6 +14,7 @@
 //! - `groups.db`, with the same files beside it: what orders say of the servers of groups. The first of them creates it,
 //!   `lazy_store.rs`.
 //! - `orders.lock`, one in a state folder: who makes or removes a group has it alone, `order_lock.rs`.
+//! - `serving.lock`, one in a state folder: which processes serve with it, `presence.rs`.
 //! - `live.db-holds/`: a file for each held key, `holds.rs`.
 //!
 //! # A commit
@@ -51,6 +52,7 @@ mod migration;
 mod objects;
 mod opening;
 mod order_lock;
+mod presence;
 mod receipts;
 mod restore;
 mod rows;
@@ -70,6 +72,7 @@ pub use holds::{KeptEnd, KeptHold, KeptHolds, KeptOrder};
 pub use lazy_store::LazyStore;
 pub use memory::MemoryBackend;
 pub(crate) use order_lock::OrderLock;
+pub(crate) use presence::Presence;
 pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
 use sqlite::SqliteStore;

@@ -83,9 +83,9 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
         return Err(fault::same(path));
     }
     // The one that restores may read a backup that the user of the store may not.
-    let opened =
-        backup.map(|backup| open_backup(backup).map_err(|error| fault::system(backup, "read", &error)));
-    let opened = opened.transpose()?;
+    let opened = backup
+        .map(|backup| open_backup(backup).map_err(|error| fault::unreadable_backup(backup, &error)))
+        .transpose()?;
     let _acting = ActingUser::beside(path).map_err(failed("written"))?;
     let _lock = Lock::take(path)?;
     let second = match anchor::read(path, false) {
@@ -98,13 +98,25 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
     let present = if is_there { SqliteStore::open(path, KeyKind::Host) } else { Err(fault::missing(path)) };
     let present_end =
         present.as_ref().ok().and_then(|sqlite| sqlite.head().ok()).map_or(0, |head| head.revision);
+    let kind = present.as_ref().ok().filter(|_| present_end > 0).map(|sqlite| sqlite.key_kind());
     let draft = match (opened, present) {
         (Some(backup), _) => Draft::copy_of(backup, path)?,
         (None, Ok(sqlite)) => Draft::of_store(&sqlite, path)?,
         (None, Err(fault)) => return Err(fault),
     };
-    let mut sqlite = SqliteStore::open(&draft.file, KeyKind::Host)?;
-    let from = check_whole(&mut sqlite)?;
+    let whole = SqliteStore::open(&draft.file, KeyKind::Host).and_then(|mut sqlite| {
+        let from = check_whole(&mut sqlite)?;
+        Ok((sqlite, from))
+    });
+    let (mut sqlite, from) = match (whole, backup) {
+        (Err(fault), Some(backup)) => return Err(fault::no_backup(backup, &fault)),
+        (whole, _) => whole?,
+    };
+    if let (Some(kind), Some(backup)) = (kind, backup)
+        && sqlite.key_kind() != kind
+    {
+        return Err(fault::other_keys(backup, sqlite.key_kind()));
+    }
     let replaced = present_end.max(second.last.map_or(0, |last| last.revision));
     let epoch = sqlite.head()?.epoch.max(second.epoch) + 1;
     let commit = commit(from, replaced, epoch, order);

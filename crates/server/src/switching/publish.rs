@@ -120,8 +120,11 @@ fn carried_over(routing: &Routing, newest: &Generation, older: &Generation) -> R
     mapped.number = routing.tables.number;
     mapped.holds = Box::default();
     for (place, spec) in mapped.tables.iter_mut().zip(&older.config.switches) {
-        let mut known = newest.config.switches.iter().zip(&routing.tables.tables);
-        let Some((new, table)) = known.find(|(new, _)| new.rules.name == spec.rules.name) else { continue };
+        let known = || newest.config.switches.iter().zip(&routing.tables.tables);
+        // One that has another name since (`from=`) goes before one that has taken the old name.
+        let renamed = known().find(|(new, _)| new.from.as_deref() == Some(&*spec.rules.name));
+        let same = || known().find(|(new, _)| new.rules.name == spec.rules.name);
+        let Some((new, table)) = renamed.or_else(same) else { continue };
         if new.rules.targets.iter().all(|target| spec.rules.target(target).is_some()) {
             *place = Arc::clone(table);
         }

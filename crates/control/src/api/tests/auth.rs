@@ -56,11 +56,19 @@ async fn a_token_says_who_it_is_and_what_they_may() {
 async fn the_user_of_the_location_is_the_actor() {
     let mut api = with_tokens();
     api.origin.name = "ursula".into();
-    // The remark is for the socket alone: here it would be a claim of anybody.
+    // Whom an authenticated user acts for is a remark beside the name.
     let order = [("x-pointsman-actor", "root")];
     assert_eq!(
         api.order_with("PUT", KEY, &order, json!({"target": "green"})).await.done()["actor"],
-        "ursula"
+        "ursula for root"
+    );
+    // Of anybody it would be a claim.
+    let mut api = TestApi::new("");
+    api.origin = location();
+    let actor = api.order_with("PUT", KEY, &order, json!({"target": "green"})).await.done()["actor"].clone();
+    assert!(
+        actor.as_str().is_some_and(|actor| actor.starts_with("http:") && !actor.contains(" for ")),
+        "{actor}"
     );
 }
 

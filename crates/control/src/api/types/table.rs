@@ -131,6 +131,9 @@ pub struct Hold {
     pub reason: Option<String>,
     /// Of a release: false if it could not be recorded yet, so that a process that begins now would hold the key again.
     pub recorded: bool,
+    /// Of a new hold: that the key is perhaps mistyped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What becomes of a held key's requests.
