@@ -17,7 +17,7 @@ use std::path::PathBuf;
 Examples:
   pointsman init
   pointsman init --dir /srv/gateway --listen 8080 blue=127.0.0.1:3000 green=127.0.0.1:3001
-  pointsman init --listen 443 --certificate site.pem --key site.key blue=10.0.0.1:80,10.0.0.2:80 green=10.0.1.1:80")]
+  pointsman init --listen 443 --tls-certificate site.pem --tls-key site.key blue=10.0.0.1:80,10.0.0.2:80 green=10.0.1.1:80")]
 pub(crate) struct Init {
     /// The folder that it is written to, as conf/nginx.conf; it is the prefix (-p) of what follows
     #[arg(long = "dir", value_name = "DIR", default_value = "pointsman")]

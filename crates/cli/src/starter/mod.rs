@@ -19,11 +19,11 @@ pub(crate) struct Starter {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
     /// The certificate, to speak TLS and HTTP/2 to clients; a PEM file
-    #[arg(long, value_name = "FILE", requires = "key")]
-    certificate: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
     /// Its key, a PEM file
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    key: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// The groups, each a name with the addresses of its servers: blue=127.0.0.1:3000,127.0.0.1:3002
     #[arg(value_name = "NAME=SERVER[,SERVER]")]
     pub(crate) groups: Vec<String>,
@@ -75,7 +75,7 @@ impl Starter {
 
     fn server(&self) -> Result<String, Error> {
         let listen = self.address()?;
-        let mut text = match (&self.certificate, &self.key) {
+        let mut text = match (&self.tls_certificate, &self.tls_key) {
             (Some(certificate), Some(key)) => {
                 let (certificate, key) = (absolute(certificate)?, absolute(key)?);
                 format!(
@@ -164,8 +164,8 @@ mod tests {
     fn starter(listen: &str, groups: &[&str]) -> Starter {
         Starter {
             listen: listen.to_owned(),
-            certificate: None,
-            key: None,
+            tls_certificate: None,
+            tls_key: None,
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
         }
     }

@@ -15,7 +15,10 @@ fn origin(text: &'static str) -> String {
             let mut head = [0; 4096];
             let _ = stream.read(&mut head);
             let length = text.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+            );
         }
     });
     address

@@ -382,7 +382,8 @@ fn the_dashboard_uses_only_existing_metrics() {
 #[test]
 fn the_alerts_use_only_existing_metrics_and_fire() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/prometheus");
-    let alerts = std::fs::read_to_string(folder.join("alerts.yml")).expect("the alerts are in the repository");
+    let alerts =
+        std::fs::read_to_string(folder.join("alerts.yml")).expect("the alerts are in the repository");
     let tests = std::fs::read_to_string(folder.join("alerts-test.yml")).expect("so are their tests");
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
