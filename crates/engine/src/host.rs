@@ -94,6 +94,21 @@ pub struct Opened {
     pub is_executable: bool,
 }
 
+/// One entry of a directory; of a link what it leads to, unless that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Length in bytes.
+    pub len: u64,
+    /// Seconds since the epoch of its last change.
+    pub modified_s: u64,
+    /// It is a directory.
+    pub is_dir: bool,
+    /// It is a regular file.
+    pub is_file: bool,
+}
+
 /// The treatment of symlinks in a file's path (`disable_symlinks`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
@@ -164,6 +179,11 @@ pub trait Host {
     fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError>;
     /// Reads a small file whole; blocking, as in nginx. The call that failed is `open()` or `pread()`.
     fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError>;
+    /// Reads a directory; blocking, as in nginx.
+    fn read_folder(&mut self, path: &[u8]) -> Result<Vec<FolderEntry>, FileError> {
+        let _ = path;
+        Ok(Vec::new())
+    }
     /// Returns a guard that removes a file when it is dropped, for the file of a request's body
     /// (`ngx.req.set_body_file`).
     fn removal(&mut self, path: &Path) -> Rc<dyn Any>;

@@ -1,7 +1,7 @@
 //! Opening files for the engine, with its care about symlinks; temporary files.
 
 use engine::exchange::BodyFile;
-use engine::host::{FileError, OpenRequest, Opened, Symlinks};
+use engine::host::{FileError, FolderEntry, OpenRequest, Opened, Symlinks};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::time::UNIX_EPOCH;
 
 /// Opens a file, or only looks at it.
 ///
@@ -117,6 +118,31 @@ fn open_carefully(path: &Path, request: OpenRequest<'_>) -> Result<Opened, FileE
         at = next;
     }
     finish(at)
+}
+
+/// Reads a directory. What is gone meanwhile, or may not be looked at, is left out.
+///
+/// # Errors
+/// Fails with the system's error.
+pub fn read_folder(path: &[u8]) -> Result<Vec<FolderEntry>, FileError> {
+    let folder = Path::new(OsStr::from_bytes(path));
+    let entries = std::fs::read_dir(folder).map_err(|error| error_of("opendir()", &error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| error_of("readdir()", &error))?;
+        let path = entry.path();
+        let looked = std::fs::metadata(&path).or_else(|_| std::fs::symlink_metadata(&path));
+        let Ok(looked) = looked else { continue };
+        let modified = looked.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        found.push(FolderEntry {
+            name: entry.file_name().into_vec(),
+            len: looked.len(),
+            modified_s: modified.map_or(0, |since| since.as_secs()),
+            is_dir: looked.is_dir(),
+            is_file: looked.is_file(),
+        });
+    }
+    Ok(found)
 }
 
 /// Returns the path without symlinks, `.` and `..`.

@@ -72,6 +72,7 @@ impl Settings {
         self.access.inherit(&outer.access);
         self.auth.basic.inherit(&outer.auth.basic);
         self.auth.request.inherit(&outer.auth.request);
+        self.auth.secure_link.inherit(&outer.auth.secure_link);
         self.core.inherit(&outer.core);
         self.error_page.inherit(&outer.error_page);
         self.static_files.inherit(&outer.static_files);
@@ -98,6 +99,8 @@ pub struct AuthSettings {
     pub basic: modules::auth_basic::AuthBasicSettings,
     /// `auth_request`.
     pub request: modules::auth_request::AuthRequestSettings,
+    /// `secure_link`.
+    pub secure_link: modules::secure_link::SecureLinkSettings,
 }
 
 /// The settings of what happens right before the answer.

@@ -33,12 +33,8 @@ pub static MODULE: Module = Module::new(
 const HSL: Contexts = Contexts::HSL;
 
 const DIRECTIVES: &[Directive] = &[
-    Directive::default_only("autoindex", HSL, "off", "autoindex off;"),
-    Directive::default_only("autoindex_localtime", HSL, "off", "autoindex_localtime off;"),
-    Directive::default_only("autoindex_exact_size", HSL, "on", "autoindex_exact_size on;"),
     Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
     Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
     Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
-    Directive::default_only("random_index", Contexts::LOCATION, "off", "random_index off;"),
     Directive::default_only("slice", HSL, "0", "slice 0;"),
 ];

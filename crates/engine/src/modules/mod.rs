@@ -49,6 +49,7 @@ pub mod proxy;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod secure_link;
 pub mod ssi;
 pub mod ssl;
 pub mod static_files;
@@ -143,6 +144,7 @@ pub static MODULES: &[&Module] = &[
     &access::MODULE,
     &auth_basic::MODULE,
     &auth_request::MODULE,
+    &secure_link::MODULE,
     &try_files::MODULE,
     &mirror::MODULE,
     &proxy::MODULE,

@@ -19,6 +19,7 @@ mod process;
 mod proxy_protocol;
 mod request;
 mod response;
+mod secure_link;
 mod ssi;
 mod ssl;
 mod switch;
@@ -74,6 +75,7 @@ pub static VARIABLES: &[&[Variable]] = &[
     proxy_protocol::VARIABLES,
     request::VARIABLES,
     response::VARIABLES,
+    secure_link::VARIABLES,
     ssi::VARIABLES,
     ssl::VARIABLES,
     switch::VARIABLES,

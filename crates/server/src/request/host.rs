@@ -61,6 +61,10 @@ macro_rules! files_and_names {
             files::read(path)
         }
 
+        fn read_folder(&mut self, path: &[u8]) -> Result<Vec<engine::host::FolderEntry>, FileError> {
+            files::read_folder(path)
+        }
+
         fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
             files::real_path(path)
         }

@@ -3,16 +3,19 @@
 //! Owns `root`, `alias`, `index`, `types` and the conditions of a request. It decides what of which file is sent and
 //! never reads a byte of it: files are opened by [`crate::Host::open`] and sent by the server.
 
+mod autoindex;
 mod conditional;
 pub mod confine;
 mod directives;
 mod index;
 pub mod path;
 mod path_errors;
+mod random_index;
 pub mod ranges;
 mod serve;
 mod types;
 
+pub use autoindex::{ListingFormat, ListingSettings};
 pub(crate) use conditional::last_modified_s;
 pub use path::{Join, Root, SymlinkRule, append_path, append_root};
 pub use types::{Types, extension};
@@ -62,14 +65,23 @@ settings! {
         /// `log_not_found`: missing files are logged.
         pub log_not_found: bool = true,
     }
+    nested {
+        /// Listings of directories.
+        pub listing: ListingSettings,
+    }
 }
 
-/// The module. Its handlers are the last of the content phase: index files, then files.
+/// The module. Its handlers are the last of the content phase: index files, listings, then files.
 pub static MODULE: Module = Module {
-    handlers: &[(Phase::Content, index::handle), (Phase::Content, serve::handle)],
+    handlers: &[
+        (Phase::Content, random_index::handle),
+        (Phase::Content, index::handle),
+        (Phase::Content, autoindex::handle),
+        (Phase::Content, serve::handle),
+    ],
     checkers: &[(Phase::Content, answer)],
     header_filter: Some(conditional::filter),
-    ..Module::new("static_files", &[directives::DIRECTIVES])
+    ..Module::new("static_files", &[directives::DIRECTIVES, autoindex::DIRECTIVES])
 };
 
 /// Runs the content phase; nothing but files is left to serve the request at its end.
