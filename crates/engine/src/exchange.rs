@@ -244,8 +244,6 @@ pub struct UpstreamRecord {
     pub uri: Vec<u8>,
     /// The value of the peer's `X-Accel-Buffering`, unless it is ignored.
     pub buffering: Option<bool>,
-    /// The part of the peer's body that goes to the client (`proxy_force_ranges`); all of it if there is none.
-    pub range: Option<std::ops::Range<u64>>,
     /// What it has asked a zone of kept responses for.
     pub cache: Option<Box<CacheRecord>>,
 }
@@ -494,7 +492,6 @@ impl UpstreamRecord {
         self.pass.clear();
         self.uri.clear();
         self.buffering = None;
-        self.range = None;
         self.cache = None;
     }
 }

@@ -52,11 +52,12 @@ pub(super) fn settle(
     request.cx.engine(|exchange, env| {
         exchange.response.close |= quitting;
         output::write_head(exchange, env)?;
-        let mut plan = proxy::relay(exchange, env);
+        let plan = proxy::relay(exchange, env);
         let stored = proxy::cache::begin_store(exchange, env, plan.buffering);
-        if let [FilePart::Range { offset, len }] = exchange.response.parts[..] {
-            plan.range = Some(offset..offset + len);
-        }
+        let range = match exchange.response.parts[..] {
+            [FilePart::Range { offset, len }] => Some(offset..offset + len),
+            _ => None,
+        };
         exchange.output.at_once = !plan.buffering || streams::promises_events(exchange);
         let paced = is_h2 && !plan.buffering;
         let memory = match paced {
@@ -70,7 +71,7 @@ pub(super) fn settle(
             at_once: exchange.output.at_once,
             filtered: output::has_body_filter(exchange, env),
             limit_rate: if paced { 0 } else { plan.limit_rate },
-            range: plan.range,
+            range,
             read_ms,
             send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
             watch_client: !*connection.ignore_client_abort && stored.is_none(),

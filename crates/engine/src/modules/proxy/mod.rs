@@ -24,7 +24,6 @@ mod local;
 mod names;
 mod pass;
 mod plan;
-mod ranges;
 pub(crate) mod record;
 mod relay;
 mod request;

@@ -9,7 +9,6 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules::core;
 use http::ResponseHead;
-use std::ops::Range;
 use std::path::PathBuf;
 use upstream::retry::{self, TryFailure, TryState};
 
@@ -33,8 +32,6 @@ pub struct Relay {
     pub temp_file_write_size: u64,
     /// Bytes a second read from the upstream; 0 is without limit. Only with buffering.
     pub limit_rate: u64,
-    /// The part of the upstream's body that goes to the client; all of it if there is none.
-    pub range: Option<Range<u64>>,
 }
 
 /// Returns how the response's body is passed on. Valid once the head is accepted.
@@ -55,7 +52,6 @@ pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
         max_temp_file_size: compiled.max_temp_file_size,
         temp_file_write_size: compiled.temp_file_write_size,
         limit_rate,
-        range: exchange.upstream.range.clone(),
     }
 }
 

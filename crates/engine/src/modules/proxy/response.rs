@@ -4,7 +4,7 @@
 
 use super::cache::Caching;
 use super::names::bit;
-use super::{Plan, Protocol, ProxySettings, cache, cookies, ranges, request, rewrite};
+use super::{Plan, Protocol, ProxySettings, cache, cookies, request, rewrite};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
@@ -212,10 +212,9 @@ pub fn accept_head(
         let has_ranges = exchange.upstream.headers.has(Known::AcceptRanges);
         exchange.response.headers.remove_known(Known::AcceptRanges);
         exchange.response.allow_ranges = has_ranges || *proxy.response.force_ranges;
-    } else if *proxy.response.force_ranges
-        && let Err(status) = ranges::apply(exchange)
-    {
-        return Disposition::Error(status);
+    } else if *proxy.response.force_ranges {
+        exchange.response.headers.remove_known(Known::AcceptRanges);
+        exchange.response.allow_ranges = true;
     }
     exchange.response.from_upstream = caching == Caching::None;
     warn_of_charset(exchange, env, proxy);
@@ -249,7 +248,6 @@ fn heed_limits(exchange: &mut Exchange, settings: &ProxySettings) {
     let Exchange { upstream, route, .. } = exchange;
     let ignore = &*settings.response.ignore;
     upstream.buffering = None;
-    upstream.range = None;
     if !ignore.has(Known::XAccelBuffering) {
         for value in upstream.headers.get_all(Known::XAccelBuffering) {
             if value.eq_ignore_ascii_case(b"no") {

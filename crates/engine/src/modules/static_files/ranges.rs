@@ -38,7 +38,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     if max_ranges == Some(0) {
         return Ok(());
     }
-    if upstream.cache.as_ref().is_some_and(|record| record.is_storing()) {
+    if response.from_upstream || upstream.cache.as_ref().is_some_and(|record| record.is_storing()) {
         // One part can be cut out of a body that passes by.
         max_ranges = Some(1);
     }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::exchange::{Body, Exchange};
 use crate::host::Env;
 use crate::modules::proxy::{Disposition, Plan, accept_head, framing, plan, request_head, upstream_url};
-use crate::output;
+use crate::output::{self, HeadRefused};
 use crate::phase::{self, Content, Effect, Step, Wake};
 use crate::testing::{TestHost, config_of, exchange};
 use http::{Progress, ResponseHead};
@@ -119,6 +119,11 @@ fn answered_to(server: &str, request: &str, response: &str) -> String {
             phase::advance(&mut sent.exchange, env)
         }
     };
+    if matches!(step, Step::Serve(_))
+        && let Err(HeadRefused::Refuse(status)) = output::write_head(&mut sent.exchange, env)
+    {
+        step = phase::refuse(&mut sent.exchange, env, status);
+    }
     let exchange = &mut sent.exchange;
     if let Step::Serve(content) = &mut step {
         output::write_head(exchange, env).unwrap();
