@@ -141,12 +141,10 @@ pub(super) fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], la
 fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
     let output = &mut exchange.output;
     let len = data.len() as u64;
-    // What a script writes beyond the length that the head has said would be taken for another response. The server closes
-    // the connection.
-    let promised = exchange.response.content_length.filter(|_| output.framing == Framing::Length);
-    let left = promised.map_or(len, |promised| promised.saturating_sub(output.body_len));
+    let room = room(exchange, len);
+    let output = &mut exchange.output;
     output.open_chunk(len);
-    output.wire.extend_from_slice(&data[..len.min(left) as usize]);
+    output.wire.extend_from_slice(&data[..room as usize]);
     output.close_chunk(len);
     if last {
         end_body(exchange, env);
@@ -154,6 +152,14 @@ fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last:
 }
 
 /// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
+/// Returns how many of the body's next `len` bytes may be sent. What is beyond the length that the head has said would be
+/// taken for another response; it counts as written all the same, so that the connection is closed.
+pub fn room(exchange: &Exchange, len: u64) -> u64 {
+    let output = &exchange.output;
+    let promised = exchange.response.content_length.filter(|_| output.framing == Framing::Length);
+    promised.map_or(len, |promised| promised.saturating_sub(output.body_len).min(len))
+}
+
 pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
     if matches!(exchange.output.framing, Framing::Chunked | Framing::Pieces) && !exchange.output.ended {
         modules::headers::add_trailers(exchange, env);

@@ -11,7 +11,7 @@ mod http2;
 pub(crate) mod wire;
 
 pub(crate) use body::ENOUGH;
-pub use body::{end_body, included, insert, pump, put_stub};
+pub use body::{end_body, included, insert, pump, put_stub, room};
 pub use chain::{BodyStep, Include, Included};
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::{Encoder, Ratio};

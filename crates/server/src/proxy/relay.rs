@@ -220,14 +220,17 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             }
             return Ok(());
         }
+        let range = if cx.exchange.output.framing == Framing::None { 0..0 } else { range };
+        let len = range.len() as u64;
+        let room = output::room(cx.exchange, len) as usize;
+        let range = range.start..range.start + room;
         let output = &mut cx.exchange.output;
-        let range = if output.framing == Framing::None { 0..0 } else { range };
-        output.open_chunk(range.len() as u64);
+        output.open_chunk(len);
         if let Some(messages) = &mut self.messages {
             messages.pass(self.conn.read_buffer.slice(range.clone()));
         }
         let before = output.wire.len();
-        output.close_chunk(range.len() as u64);
+        output.close_chunk(len);
         if piece.done {
             cx.engine(output::end_body);
         }

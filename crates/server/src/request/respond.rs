@@ -188,12 +188,12 @@ impl RequestCx<'_> {
 
     /// Sends a range by sendfile(2).
     async fn send_range(&mut self, file: &mut HeldFile, mut offset: u64, len: u64) -> Result<(), Unfinished> {
+        let end = offset + output::room(self.exchange, len);
         self.exchange.output.open_chunk(len);
         self.spare(file);
         self.send_wire().await?;
         let settings = &self.settings().core.send;
         let timeout_ms = *settings.timeout_ms;
-        let end = offset + len;
         while offset < end {
             let room = self.allowance().await?.unwrap_or(u64::MAX);
             let chunk = match *settings.sendfile_max_chunk {
