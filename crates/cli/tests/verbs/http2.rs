@@ -310,6 +310,28 @@ fn http2_client_that_opens_no_window_is_given_up() {
 }
 
 #[test]
+fn http2_what_a_script_has_flushed_is_sent_though_it_fails_then() {
+    let server = Server::start(
+        "",
+        "http2 on;
+         server {
+             listen unix:{folder}/script;
+             location / { content_by_lua_block { ngx.say('one') ngx.flush(true) ngx.say('two') error('x') } }
+         }",
+    );
+    let mut client = Client::new(UnixStream::connect(server.folder.path().join("script")).unwrap());
+    client.ask(1, "a.example");
+    let kinds = [FrameKind::Headers, FrameKind::Data, FrameKind::RstStream];
+    let mut next = || client.next_of(&kinds).unwrap();
+    let (header, _) = next();
+    assert_eq!(header.kind, FrameKind::Headers);
+    let (header, payload) = next();
+    assert_eq!((header.kind, &payload[..]), (FrameKind::Data, &b"one\n"[..]));
+    let (header, payload) = next();
+    assert_eq!((header.kind, frame::number(&payload)), (FrameKind::RstStream, Some(2)));
+}
+
+#[test]
 fn http2_stream_of_a_held_key_waits_alone() {
     let server = Server::start("", "http2 on;");
     for host in ["a.example", "b.example"] {

@@ -43,6 +43,8 @@ pub struct Output {
     pub encoder: Option<Box<Encoder>>,
     /// Nothing of the body is to be held back: what is written goes out.
     pub at_once: bool,
+    /// A script has flushed what it wrote: that goes out before the script waits, however little it is.
+    pub flush_wanted: bool,
     /// What the body was and what it has become, once it is whole.
     pub ratio: Option<Ratio>,
     /// The answer depends on `Accept-Encoding`.

@@ -25,7 +25,7 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.flush",
             phases: Phases::OUTPUT,
-            doc: "Sends what was written; with `true` waits until it is sent.",
+            doc: "Sends what was written, when the script waits for something next or ends; with `true` waits until it is sent.",
         },
         Function {
             name: "ngx.eof",
@@ -199,6 +199,8 @@ unsafe extern "C-unwind" fn flush(state: *mut lua_State) -> c_int {
         }
         if wait {
             *request.want = Some(frame::Want::Effect(engine::Effect::Flush));
+        } else {
+            request.exchange.output.flush_wanted = true;
         }
         ffi::lua_pushinteger(state, if wait { 2 } else { 1 });
         1

@@ -180,7 +180,10 @@ async fn answer(cx: &mut RequestCx<'_>, mut step: Step) -> After {
                 if cx.exchange.response.status == 0 {
                     cx.exchange.response.status = 444;
                 }
-                return After::Cut;
+                // What a script had sent before it failed is still on its way through the connection of HTTP/2.
+                let has_begun =
+                    cx.exchange.output.head_written() && cx.exchange.output.framing == Framing::Pieces;
+                return if has_begun { After::BreakOff } else { After::Cut };
             }
             Step::Written => cx.send_filtered().await,
             Step::Serve(content) => serve_content(cx, content).await,

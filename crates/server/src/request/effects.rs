@@ -8,6 +8,7 @@ use crate::request::respond::Unfinished;
 use crate::request::send::SendError;
 use crate::script_sockets::poll_tap;
 use crate::switching::{api, holds};
+use engine::Exchange;
 use engine::exchange::AbortNotice;
 use engine::host::Level;
 use engine::network::Waiting;
@@ -22,49 +23,37 @@ use transport::clock;
 impl RequestCx<'_> {
     /// Carries an effect out.
     pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
+        let Exchange { script, output, .. } = &*self.exchange;
+        let is_raw = script.tap.as_ref().is_some_and(|tap| tap.is_raw());
+        // A client may read nothing before it has sent its body.
+        let reads = matches!(effect, Effect::ReadBody | Effect::ReadBodyOr(_) | Effect::DiscardBody);
+        if script.waiting && output.head_written() && !is_raw && (output.flush_wanted || !reads) {
+            match self.send_before_wait(matches!(effect, Effect::Flush)).await? {
+                Wake::Done => {}
+                failed => return Ok(failed),
+            }
+        }
         Ok(match effect {
             Effect::ReadBody => self.read_body().await,
             Effect::ReadBodyOr(waiting) => self.read_body_or(waiting).await,
             Effect::DiscardBody => self.discard_body().await,
             // The script may have sent something to its client before.
-            Effect::Sleep(ms) if self.exchange.script.tap.as_ref().is_some_and(|tap| tap.is_raw()) => {
+            Effect::Sleep(ms) if is_raw => {
                 self.wait_for(Waiting::new(tokio::time::sleep(Duration::from_millis(ms)))).await
             }
+            Effect::Sleep(ms) if self.watches_client() => self.delay(ms).await,
             Effect::Sleep(ms) => {
-                let sent = self.send_postponed().await;
-                match self.go_on_without_client(sent) {
-                    Wake::Done if self.watches_client() => self.delay(ms).await,
-                    Wake::Done => {
-                        tokio::time::sleep(Duration::from_millis(ms)).await;
-                        Wake::Done
-                    }
-                    failed => failed,
-                }
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Wake::Done
             }
             Effect::Hold(ms) => self.delay(ms).await,
-            Effect::Flush => {
-                self.engine(output::flush);
-                if self.exchange.output.has_chain() && !self.exchange.output.failed() {
-                    match self.send_filtered().await {
-                        Ok(()) => return Ok(Wake::Done),
-                        Err(Unfinished::Short) => return Err(Unfinished::Short),
-                        Err(_) => return Ok(self.go_on_without_client(Err(SendError::Gone))),
-                    }
-                }
-                let sent = self.send_wire().await;
-                self.go_on_without_client(sent)
-            }
+            // That was done before.
+            Effect::Flush => Wake::Done,
             Effect::AwaitRelease => holds::await_release(self).await,
             Effect::Switch(order) => api::order(self, order).await,
             Effect::Subrequests(wanted) => Box::pin(self.subrequests(wanted)).await,
             Effect::Background(wanted) => self.background(wanted),
-            Effect::Await(waiting) => {
-                let sent = self.send_postponed().await;
-                match self.go_on_without_client(sent) {
-                    Wake::Done => self.wait_for(waiting).await,
-                    failed => failed,
-                }
-            }
+            Effect::Await(waiting) => self.wait_for(waiting).await,
         })
     }
 
@@ -144,7 +133,7 @@ impl RequestCx<'_> {
     }
 
     /// Returns true if a script's wait ends when its client leaves.
-    fn watches_client(&self) -> bool {
+    pub(super) fn watches_client(&self) -> bool {
         *self.settings().lua.check_client_abort && self.exchange.script.abort != AbortNotice::Given
     }
 
@@ -161,12 +150,23 @@ impl RequestCx<'_> {
         Wake::Done
     }
 
-    /// Before a wait, sends what has gathered if it is as much as `postpone_output` says.
-    async fn send_postponed(&mut self) -> Result<(), SendError> {
-        let postpone = *self.settings().core.send.postpone_output;
-        if self.exchange.output.wire.len() as u64 >= postpone.max(1) {
-            self.send_wire().await?;
+    /// Before a script waits, sends what it has flushed, or else what has gathered if it is as much as `postpone_output` says.
+    async fn send_before_wait(&mut self, flushes: bool) -> Result<Wake, Unfinished> {
+        if std::mem::take(&mut self.exchange.output.flush_wanted) || flushes {
+            self.engine(output::flush);
+            if self.exchange.output.has_chain() && !self.exchange.output.failed() {
+                return match self.send_filtered().await {
+                    Ok(()) => Ok(Wake::Done),
+                    Err(Unfinished::Short) => Err(Unfinished::Short),
+                    Err(_) => Ok(self.go_on_without_client(Err(SendError::Gone))),
+                };
+            }
+        } else if (self.exchange.output.wire.len() as u64)
+            < (*self.settings().core.send.postpone_output).max(1)
+        {
+            return Ok(Wake::Done);
         }
-        Ok(())
+        let sent = self.send_wire().await;
+        Ok(self.go_on_without_client(sent))
     }
 }

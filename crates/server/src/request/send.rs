@@ -24,6 +24,7 @@ impl RequestCx<'_> {
     /// Sends the wire buffer, with `data` behind its first `before` bytes; empties the buffer.
     pub(crate) async fn send(&mut self, before: usize, data: &[u8]) -> Result<(), SendError> {
         let wire = std::mem::take(&mut self.exchange.output.wire);
+        self.exchange.output.flush_wanted = false;
         let parts = [&wire[..before], data, &wire[before..]];
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let result = if total == 0 {
