@@ -1,9 +1,8 @@
 //! The state of one request, from its head to its log line.
 //!
 //! It is reused for the next request of the same connection: [`Exchange::reset`] (in `start_request.rs`) keeps every
-//! buffer's capacity, so
-//! that a proxied request allocates nothing once the connection is warm. It holds what is so, never how to do
-//! anything, and no handle on the configuration: that comes with [`crate::Env`].
+//! buffer's capacity, so that a proxied request allocates nothing once the connection is warm. It holds what is so, never
+//! how to do anything, and no handle on the configuration: that comes with [`crate::Env`].
 
 use crate::clock::Now;
 use crate::config::ids::{LocationId, ServerId};
@@ -24,6 +23,7 @@ pub use crate::regex::Captures;
 pub use crate::slots::{Slot, SlotState, Slots};
 use http::{BodyFraming, Headers, RequestHead};
 use std::any::Any;
+use std::cell::Cell;
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -310,6 +310,10 @@ pub struct SubrequestRecord {
     pub(crate) method: Vec<u8>,
     /// Its refusals have no page.
     pub(crate) bare: bool,
+    /// Its answer is a script's, as it is before filters of the body.
+    pub(crate) captured: bool,
+    /// How many requests were made inside the client's request by those that are inside it themselves.
+    pub(crate) nested: Option<Rc<Cell<u32>>>,
     /// What its answer is if that has no body, with its type.
     pub(crate) stub: Option<(Option<Vec<u8>>, Vec<u8>)>,
     /// It was refused without a page.
@@ -348,10 +352,9 @@ impl SubrequestRecord {
     pub fn reset(&mut self) {
         self.depth = 0;
         self.ctx = 0;
-        self.bare = false;
+        (self.bare, self.captured, self.refused, self.mirrored) = (false, false, false, false);
+        self.nested = None;
         self.stub = None;
-        self.refused = false;
-        self.mirrored = false;
         self.ssi.reset();
         self.ended.clear();
     }

@@ -6,7 +6,7 @@
 
 use crate::config::{Builder, Config, Settings};
 use crate::directive::Directive;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, SubrequestRecord};
 use crate::host::Env;
 use crate::output::chain::{BodyFilter, Flow, Included};
 use crate::output::wire::{FilterFailed, HeadRefused};
@@ -95,6 +95,8 @@ pub struct Module {
     pub header_filter: Option<HeaderFilter>,
     /// Its header filter runs for requests inside others too.
     pub filters_subrequests: bool,
+    /// It also does for those whose answer a script takes: ngx_lua takes that before nginx's own filters see it.
+    pub filters_captures: bool,
     /// Whether a location with these settings needs its handlers and its header filter: they are never called where they
     /// would do nothing. Without it they are always called.
     pub is_needed: Option<fn(&Config, &Settings) -> bool>,
@@ -115,6 +117,7 @@ impl Module {
             settle: None,
             header_filter: None,
             filters_subrequests: false,
+            filters_captures: false,
             is_needed: None,
             finish: None,
         }
@@ -230,6 +233,8 @@ struct Parts {
     header_filters: Vec<(u64, HeaderFilter)>,
     /// The bits of those that run for a request inside another one.
     subrequest_filters: u64,
+    /// The bits of those that run if a script takes its answer.
+    capture_filters: u64,
 }
 
 static PARTS: LazyLock<Parts> = LazyLock::new(|| {
@@ -245,15 +250,14 @@ static PARTS: LazyLock<Parts> = LazyLock::new(|| {
             phases[*phase as usize].checker = Some(*checker);
         }
     }
+    let bits = |runs: fn(&Module) -> bool| modules().filter(|(_, m)| runs(m)).map(|(bit, _)| bit).sum();
     Parts {
         phases,
         page: MODULES.iter().find_map(|module| module.page),
         settle: MODULES.iter().filter_map(|module| module.settle).collect(),
         header_filters: modules().filter_map(|(bit, module)| Some((bit, module.header_filter?))).collect(),
-        subrequest_filters: modules()
-            .filter(|(_, module)| module.filters_subrequests)
-            .map(|(bit, _)| bit)
-            .sum(),
+        subrequest_filters: bits(|module| module.filters_subrequests),
+        capture_filters: bits(|module| module.filters_captures),
     }
 });
 
@@ -278,9 +282,16 @@ pub fn settle(exchange: &mut Exchange, env: &Env<'_>) {
 }
 
 /// Returns the header filters of a set of modules, in order, or those of them that run for a request inside another one.
-pub fn header_filters(needed: ModuleSet, is_inner: bool) -> impl Iterator<Item = HeaderFilter> {
+pub(crate) fn header_filters(
+    needed: ModuleSet,
+    subrequests: &SubrequestRecord,
+) -> impl Iterator<Item = HeaderFilter> + use<> {
     let parts = &*PARTS;
-    let needed = if is_inner { needed.0 & parts.subrequest_filters } else { needed.0 };
+    let needed = match subrequests.is_inner() {
+        false => needed.0,
+        true if subrequests.captured => needed.0 & parts.capture_filters,
+        true => needed.0 & parts.subrequest_filters,
+    };
     parts.header_filters.iter().filter(move |(bit, _)| bit & needed != 0).map(|(_, filter)| *filter)
 }
 

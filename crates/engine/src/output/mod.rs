@@ -44,7 +44,7 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
         // What an answer was to pass that was refused is none of the next one's.
         exchange.output.forget_filters();
         let needed = env.config.location(exchange.route.location).modules;
-        for filter in modules::header_filters(needed, exchange.subrequests.is_inner()) {
+        for filter in modules::header_filters(needed, &exchange.subrequests) {
             filter(exchange, env)?;
         }
     }

@@ -13,13 +13,18 @@ use crate::log_line;
 use crate::phase::{Cursor, Phase};
 use crate::variables;
 use http::{BodyFraming, Known};
+use std::rc::Rc;
 
-/// The fault of requests that are too deep inside each other. It is logged.
+/// The fault of requests that are too deep inside each other, or too many. It is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooDeep;
 
 /// How deep requests may be inside each other (nginx's NGX_HTTP_MAX_SUBREQUESTS).
 pub const MAX_DEPTH: u8 = 50;
+
+/// How many requests may be made inside one of a client's by those that are inside it themselves: two that ask for each
+/// other, and each more than once, come to no other end. nginx bounds those that are under way at a time (64,534).
+pub const MAX_NESTED: u32 = 10_000;
 
 /// Makes an exchange the subrequest of another one, at the beginning of its phases. It belongs to the same server, sees the
 /// same fields, and asks a switch in the table in which the other one has asked it.
@@ -37,8 +42,18 @@ pub fn begin(
         log_line::error(outer, env, Level::Error, &text);
         return Err(TooDeep);
     }
+    let nested = Rc::clone(outer.subrequests.nested.get_or_insert_default());
+    if outer.subrequests.is_inner() {
+        if nested.get() >= MAX_NESTED {
+            let text = [b"too many subrequests while processing \"", &wanted.uri[..], b"\""].concat();
+            log_line::error(outer, env, Level::Error, &text);
+            return Err(TooDeep);
+        }
+        nested.set(nested.get() + 1);
+    }
     inner.reset(env.config, env.host.now());
     inner.subrequests.depth = outer.subrequests.depth + 1;
+    inner.subrequests.nested = Some(nested);
     inner.subrequests.method.clear();
     let method = outer.subrequests.outermost_method().unwrap_or_else(|| outer.method());
     inner.subrequests.method.extend_from_slice(method);
@@ -58,6 +73,7 @@ pub fn begin(
     }
     inner.subrequests.ctx = wanted.ctx;
     inner.subrequests.bare = wanted.bare;
+    inner.subrequests.captured = wanted.captured;
     inner.subrequests.stub = wanted.stub.map(|text| (outer.response.content_type.clone(), text));
     let request = &mut inner.request;
     request.head.clone_from(&outer.request.head);

@@ -19,6 +19,8 @@ pub struct Subrequest {
     pub set: Vec<(String, Vec<u8>)>,
     /// Its refusals have a status and no page: `error_page` has no say in them (a script's capture).
     pub bare: bool,
+    /// Its answer is a script's (a capture): filters that change a body do not see it, as in ngx_lua.
+    pub captured: bool,
     /// What its answer is if that has no body.
     pub stub: Option<Vec<u8>>,
     /// The number of the table that a script gives it as its context; 0 for none.

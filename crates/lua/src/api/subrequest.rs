@@ -129,6 +129,7 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
             },
             set: Vec::new(),
             bare: true,
+            captured: true,
             stub: None,
             ctx: capture.ctx as u64,
         };

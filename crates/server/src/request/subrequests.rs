@@ -10,7 +10,7 @@ use crate::request::cx::{RequestCx, Run};
 use crate::request::host::{BeginInner, with_env};
 use crate::request::respond::Unfinished;
 use engine::Exchange;
-use engine::exchange::{AbortNotice, Subresponse};
+use engine::exchange::Subresponse;
 use engine::host::{Level, RunningRequests};
 use engine::modules::proxy::cache::CacheRecord;
 use engine::output::{self, Included};
@@ -31,9 +31,24 @@ const DROPPED: usize = 64 << 10;
 /// How much of an answer may be on its way.
 const ON_THE_WAY: usize = 64 << 10;
 
-/// A request inside another one that was served.
+/// The exchange of a request inside another one, while it is served. However that ends, it comes back: it may have what the
+/// one around it shares with it.
+struct Lent {
+    exchange: Option<Box<Exchange>>,
+    back: Back,
+}
+
+/// Where it comes back.
+type Back = Rc<Cell<Option<Box<Exchange>>>>;
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.back.set(self.exchange.take());
+    }
+}
+
+/// How the serving of a request inside another one has ended.
 struct Served {
-    exchange: Box<Exchange>,
     is_whole: bool,
     /// Its end of the pipe: dropping it drops what was not read.
     _stream: Stream,
@@ -42,6 +57,7 @@ struct Served {
 /// A request inside another one, while it is served.
 struct Inner {
     serving: Option<Pin<Box<dyn Future<Output = Served>>>>,
+    back: Back,
     pipe: Rc<Pipe>,
     /// How many bytes more are kept of all answers that are wanted together.
     room: Rc<Cell<usize>>,
@@ -93,9 +109,12 @@ impl Inner {
     ) -> Inner {
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
-        let serving = serve(guard, Stream::Piped(end), exchange, Rc::clone(generation), how);
+        let back = Back::default();
+        let lent = Lent { exchange: Some(exchange), back: Rc::clone(&back) };
+        let serving = serve(guard, Stream::Piped(end), lent, Rc::clone(generation), how);
         Inner {
             serving: Some(Box::pin(serving)),
+            back,
             pipe,
             room,
             is_kept: false,
@@ -161,10 +180,18 @@ impl Inner {
         poll_fn(|cx| if self.poll(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    fn into_response(self, outer: &mut Exchange) -> Option<Subresponse> {
-        let Served { mut exchange, is_whole, .. } = self.ended?;
-        let is_refused = exchange.subrequests.is_refused();
+    /// Ends it, and gives the request around it back what both have shared.
+    fn give_back(&mut self, outer: &mut Exchange) -> Option<Box<Exchange>> {
+        self.serving = None;
+        let mut exchange = self.back.take()?;
         subrequest::end(&mut exchange, outer, self.variables);
+        Some(exchange)
+    }
+
+    fn into_response(mut self, outer: &mut Exchange) -> Option<Subresponse> {
+        let Served { is_whole, .. } = self.ended.take()?;
+        let exchange = self.give_back(outer)?;
+        let is_refused = exchange.subrequests.is_refused();
         Some(Subresponse {
             exchange,
             body: self.body,
@@ -176,16 +203,19 @@ impl Inner {
 async fn serve(
     guard: ConnGuard,
     stream: Stream,
-    mut exchange: Box<Exchange>,
+    mut lent: Lent,
     generation: Pinned,
     (run, begin_inner): (Run, BeginInner),
 ) -> Served {
+    let Some(exchange) = lent.exchange.as_deref_mut() else {
+        return Served { is_whole: false, _stream: stream };
+    };
     let ConnGuard { thread, conn_state, .. } = &guard;
     conn_state.serve(generation.number);
     let mut client = Client::new(stream, thread, conn_state);
     let mut cx = RequestCx {
         client: &mut client,
-        exchange: &mut exchange,
+        exchange,
         generation: &generation,
         run_inner: run,
         begin_inner,
@@ -193,7 +223,81 @@ async fn serve(
     };
     let is_whole = run(&mut cx).await;
     client.read_buffer.release(&thread.buffers);
-    Served { exchange, is_whole, _stream: client.stream }
+    Served { is_whole, _stream: client.stream }
+}
+
+/// A request that waits for others inside it. However that ends, it has back what it shares with them.
+struct Waited<'c, 'x> {
+    cx: &'c mut RequestCx<'x>,
+    inner: Vec<Inner>,
+    /// A poll has found them unfinished: others were served meanwhile.
+    has_waited: bool,
+    /// The client is watched: they end if it leaves.
+    watches: bool,
+}
+
+impl<'c, 'x> Waited<'c, 'x> {
+    fn new(cx: &'c mut RequestCx<'x>) -> Self {
+        Waited { cx, inner: Vec::new(), has_waited: false, watches: true }
+    }
+
+    fn begin(&mut self, wanted: Subrequest, room: Rc<Cell<usize>>) -> Result<(), TooDeep> {
+        let guard = ConnGuard::without_connection(Rc::clone(&self.cx.client.thread));
+        self.inner.push(Inner::begin(self.cx, wanted, guard, room)?);
+        Ok(())
+    }
+
+    /// Waits for more of the only one's answer; `None` is its end.
+    async fn piece(&mut self) -> Result<Option<Vec<u8>>, Unfinished> {
+        poll_fn(|cx| {
+            let polled = self.inner.first_mut().map_or(Poll::Ready(None), |inner| inner.poll_piece(cx));
+            match polled {
+                Poll::Ready(piece) => Poll::Ready(Ok(piece)),
+                Poll::Pending => self.poll_gone(cx).map(|()| Err(Unfinished::Broken)),
+            }
+        })
+        .await
+    }
+
+    /// Runs them until all have ended. Returns false if the client is gone before.
+    async fn run_to_end(&mut self) -> bool {
+        poll_fn(|cx| {
+            let mut has_ended = true;
+            for inner in &mut self.inner {
+                has_ended &= inner.poll(cx);
+            }
+            if has_ended { Poll::Ready(true) } else { self.poll_gone(cx).map(|()| false) }
+        })
+        .await
+    }
+
+    /// Ready if the client is watched, and gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.has_waited = true;
+        if self.watches {
+            match self.cx.client.stream.poll_closed(cx) {
+                Poll::Ready(true) => return Poll::Ready(()),
+                Poll::Ready(false) => self.watches = false,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Lets others be served after requests that have waited for nothing: there may be thousands of them.
+    async fn take_turns(&self) {
+        if !self.has_waited {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Waited<'_, '_> {
+    fn drop(&mut self) {
+        for inner in &mut self.inner {
+            inner.give_back(self.cx.exchange);
+        }
+    }
 }
 
 /// Requests inside one whose script goes on meanwhile.
@@ -252,22 +356,24 @@ impl RequestCx<'_> {
         };
         let room = room_for(&wanted);
         let mut wanted = wanted.into_iter();
+        // As all waits of a script, this one ends with the client only if the script is to know that it has left.
+        let watches = if self.exchange.script.waiting { self.watches_client() } else { true };
         while wanted.len() > 0 {
-            let mut running = Vec::new();
+            let mut waited = Waited::new(self);
+            waited.watches = watches;
             for wanted in wanted.by_ref().take(at_once) {
-                let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
-                let Ok(inner) = Inner::begin(self, wanted, guard, Rc::clone(&room)) else {
+                if waited.begin(wanted, Rc::clone(&room)).is_err() {
                     return Wake::Failed(500);
-                };
-                running.push(inner);
+                }
             }
-            if !self.run_to_end(&mut running).await {
-                self.log(Level::Info, "client prematurely closed connection");
+            if !waited.run_to_end().await {
+                waited.cx.log(Level::Info, "client prematurely closed connection");
                 return Wake::Failed(499);
             }
-            for inner in running {
-                let ended = inner.into_response(self.exchange);
-                self.exchange.subrequests.ended.extend(ended);
+            waited.take_turns().await;
+            for inner in std::mem::take(&mut waited.inner) {
+                let ended = inner.into_response(waited.cx.exchange);
+                waited.cx.exchange.subrequests.ended.extend(ended);
             }
         }
         Wake::Done
@@ -278,75 +384,38 @@ impl RequestCx<'_> {
     pub(crate) async fn include(&mut self) -> Result<(), Unfinished> {
         let Some(include) = self.exchange.output.take_include() else { return Ok(()) };
         let (is_shown, kept) = (include.is_shown, include.request.kept);
-        let guard = ConnGuard::without_connection(Rc::clone(&self.client.thread));
-        let Ok(mut inner) = Inner::begin(self, include.request, guard, Rc::default()) else {
+        let mut waited = Waited::new(self);
+        if waited.begin(include.request, Rc::default()).is_err() {
             let ended = Included { too_deep: true, ..Included::default() };
-            self.engine(|exchange, env| output::included(exchange, env, ended));
+            waited.cx.engine(|exchange, env| output::included(exchange, env, ended));
             return Ok(());
-        };
+        }
         let mut ended = Included::default();
-        let mut watch = true;
-        loop {
-            let piece = poll_fn(|cx| {
-                if let Poll::Ready(piece) = inner.poll_piece(cx) {
-                    return Poll::Ready(Ok(piece));
-                }
-                if watch {
-                    match self.client.stream.poll_closed(cx) {
-                        Poll::Ready(true) => return Poll::Ready(Err(Unfinished::Broken)),
-                        Poll::Ready(false) => watch = false,
-                        Poll::Pending => {}
-                    }
-                }
-                Poll::Pending
-            })
-            .await;
-            let Some(piece) = piece? else { break };
+        while let Some(piece) = waited.piece().await? {
+            let cx = &mut *waited.cx;
             if is_shown {
-                self.engine(|exchange, env| output::insert(exchange, env, &piece));
-                self.send_wire().await?;
+                cx.engine(|exchange, env| output::insert(exchange, env, &piece));
+                cx.send_wire().await?;
             } else if ended.body.len() + piece.len() > kept {
                 let text = format!("too big subrequest response: {}", ended.body.len() + piece.len());
-                self.log(Level::Error, text);
+                cx.log(Level::Error, text);
                 return Err(Unfinished::Short);
             } else {
                 ended.body.extend_from_slice(&piece);
             }
         }
-        let variables = inner.variables;
-        let Some(Served { mut exchange, is_whole, .. }) = inner.ended else { return Ok(()) };
+        waited.take_turns().await;
+        let Some(mut inner) = waited.inner.pop() else { return Ok(()) };
+        let exchange = inner.give_back(waited.cx.exchange);
+        let (Some(Served { is_whole, .. }), Some(exchange)) = (inner.ended, exchange) else { return Ok(()) };
         ended.status = exchange.response.status;
         ended.failed = exchange.subrequests.is_refused();
-        subrequest::end(&mut exchange, self.exchange, variables);
         if !is_whole && !ended.failed {
             // What belongs here is not all here.
             return Err(Unfinished::Short);
         }
-        self.engine(|exchange, env| output::included(exchange, env, ended));
+        waited.cx.engine(|exchange, env| output::included(exchange, env, ended));
         Ok(())
-    }
-
-    /// Runs requests until all have ended. Returns false if the client is gone before.
-    async fn run_to_end(&mut self, running: &mut [Inner]) -> bool {
-        let mut watch = self.exchange.script.abort != AbortNotice::Given;
-        poll_fn(|cx| {
-            let mut has_ended = true;
-            for inner in &mut *running {
-                has_ended &= inner.poll(cx);
-            }
-            if has_ended {
-                return Poll::Ready(true);
-            }
-            if watch {
-                match self.client.stream.poll_closed(cx) {
-                    Poll::Ready(true) => return Poll::Ready(false),
-                    Poll::Ready(false) => watch = false,
-                    Poll::Pending => {}
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     /// Sends the request once more, for a response that is kept in the place of one that is too old; nothing waits for it. If

@@ -19,6 +19,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, input::handle)],
     header_filter: Some(output::filter),
     filters_subrequests: true,
+    filters_captures: true,
     is_needed: Some(|_, settings| !settings.filters.headers_more.commands.is_empty()),
     ..Module::new("headers_more", &[directives::DIRECTIVES])
 };

@@ -188,6 +188,7 @@ pub static MODULE: Module = Module {
     handlers: &[(Phase::Rewrite, rewrite), (Phase::Access, access), (Phase::Log, log)],
     header_filter: Some(filter_header),
     filters_subrequests: true,
+    filters_captures: true,
     finish: Some(key_typos::finish),
     is_needed: Some(|_, settings| {
         let lua = &settings.lua;
