@@ -104,9 +104,11 @@ pub fn insert(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8]) {
 /// A filter has failed.
 pub fn put_stub(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), FilterFailed> {
     let Some((_, text)) = exchange.subrequests.stub.take() else { return Ok(()) };
-    if exchange.output.body_len > 0 || exchange.output.framing == Framing::None {
+    if exchange.output.body_len > 0 || exchange.is_head() {
         return Ok(());
     }
+    // It stands for an answer that can have none, too.
+    exchange.output.framing = Framing::Close;
     let has_commands = exchange.output.chain.looks_for_commands();
     exchange.output.forget_filters();
     exchange.response.content_length = None;
@@ -139,7 +141,6 @@ pub(super) fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], la
 }
 
 fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last: bool) {
-    let output = &mut exchange.output;
     let len = data.len() as u64;
     let room = room(exchange, len);
     let output = &mut exchange.output;
@@ -151,7 +152,6 @@ fn append_encoded(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], last:
     }
 }
 
-/// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
 /// Returns how many of the body's next `len` bytes may be sent. What is beyond the length that the head has said would be
 /// taken for another response; it counts as written all the same, so that the connection is closed.
 pub fn room(exchange: &Exchange, len: u64) -> u64 {
@@ -160,6 +160,7 @@ pub fn room(exchange: &Exchange, len: u64) -> u64 {
     promised.map_or(len, |promised| promised.saturating_sub(output.body_len).min(len))
 }
 
+/// Ends the body: the last chunk and the trailers. For bodies that were sent past the wire.
 pub fn end_body(exchange: &mut Exchange, env: &mut Env<'_>) {
     if matches!(exchange.output.framing, Framing::Chunked | Framing::Pieces) && !exchange.output.ended {
         modules::headers::add_trailers(exchange, env);

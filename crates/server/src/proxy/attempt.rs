@@ -200,6 +200,8 @@ async fn exchange_heads(
                 if catches(request.cx, &text) {
                     break Event::Malformed(UpstreamFault::NotAccepted(TryFailure::InvalidHeader));
                 }
+                // It may have any number of them.
+                tokio::task::yield_now().await;
             }
             event => break event,
         }

@@ -4,7 +4,6 @@ use super::{Command, FieldCommand};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::Verdict;
-use bstr::ByteSlice;
 use http::{Known, Version, line_end};
 
 /// Carries out the location's commands, after the rewriting.
@@ -52,10 +51,9 @@ fn apply(field: &FieldCommand, value: &[u8], exchange: &mut Exchange) -> Result<
             }
             exchange.request.host = host;
         }
-        // The connection was decided about before; what says that it is to be closed still counts.
+        // The connection was decided about before, as in nginx: what the client has said counts.
         Some(Known::Connection) => {
-            exchange.response.close |= !http::framing::keep_alive(head.version, &head.headers)
-                || value.to_ascii_lowercase().find(b"close").is_some();
+            exchange.response.close |= !http::framing::keep_alive(head.version, &head.headers);
         }
         Some(Known::ContentLength) if !value.is_empty() => {
             crate::config::number(value).ok_or(InvalidField)?;

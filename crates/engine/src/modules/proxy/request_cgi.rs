@@ -24,6 +24,7 @@ pub(super) fn request_params(
 ) -> Result<usize, u16> {
     let start = out.len();
     exchange.upstream.uri.clear();
+    correct_length(exchange);
     let coded = match gateway {
         Gateway::FastCgi => {
             fastcgi::begin(*settings.cgi.keep_conn, out);
@@ -52,6 +53,15 @@ pub(super) fn request_params(
         500u16
     })?;
     Ok(out.len() - start)
+}
+
+/// Makes the field say how long the body is: scripts and headers-more may have changed it, and some servers go by nothing else.
+fn correct_length(exchange: &mut Exchange) {
+    let super::request::Length::Known(length) = super::request::body_length(exchange) else { return };
+    let fields = &mut exchange.request.head.headers;
+    if fields.has(Known::ContentLength) && http::framing::content_length(fields) != Ok(Some(length)) {
+        fields.set_known(Known::ContentLength, itoa::Buffer::new().format(length).as_bytes());
+    }
 }
 
 /// Returns the length of the client's body, as far as it is known.

@@ -169,7 +169,7 @@ fn include(
         }
     }
     let mut path = expression::evaluate(exchange, env, path)?;
-    if !path.is_empty() && !path.starts_with(b"/") {
+    if !path.starts_with(b"/") {
         let own = &exchange.request.uri;
         let folder = memchr::memrchr(b'/', own).map_or(0, |at| at + 1);
         path.splice(..0, own[..folder].iter().copied());

@@ -24,6 +24,16 @@ fn told(server: &str, request: &str) -> String {
 }
 
 #[test]
+fn the_length_is_that_of_the_body_whatever_the_field_was_changed_to() {
+    let server = "location / { more_set_input_headers 'Content-Length: 1'; scgi_pass backend; scgi_param L $content_length; }";
+    let of_three = "POST / HTTP/1.1\r\nHost: front\r\nContent-Length: 3\r\n\r\nabc";
+    let expected = "CONTENT_LENGTH=3|L=3|HTTP_HOST=front|HTTP_CONTENT_LENGTH=3|";
+    assert_eq!(told(server, of_three), expected);
+    let of_none = "GET / HTTP/1.1\r\nHost: front\r\n\r\n";
+    assert_eq!(told(server, of_none), expected.replace('3', "0"));
+}
+
+#[test]
 fn parameters_come_first_and_then_the_client_s_fields() {
     let request = "POST /a?b=c HTTP/1.1\r\nHost: front\r\nX-Two: 1\r\nProxy: evil\r\nx-two: 2\r\nX_Under: no\r\n\
                    Cookie: a=b\r\nCookie: c=d\r\nContent-Length: 2\r\n\r\nhi";
