@@ -262,6 +262,11 @@ fn discard_arrived(client: &mut Client, exchange: &mut Exchange) -> Result<(), C
 /// Counts the request for each key by which a switch was asked. Returns how long its upstreams took.
 fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, failed: bool) -> Option<u64> {
     let end = metrics::request_end(&exchange.upstream.tries, exchange.response.status);
+    let is_kept = exchange.upstream.cache.as_ref().is_some_and(|cache| cache.status.is_kept());
+    if is_kept && exchange.upstream.tries.is_empty() {
+        // It was served from a zone, and has reached no target.
+        return end.response_us;
+    }
     generation.metrics.record(|recorder| {
         for choice in exchange.switches.choices() {
             let routed = RoutedRequest {
