@@ -187,7 +187,7 @@ impl Moment<'_> {
 }
 
 /// Merges the histories of several switches by time, newest first. Each keeps its order, too.
-fn interleaved<'a>(chains: Vec<Vec<(&'a str, Commit)>>) -> Vec<(&'a str, Commit)> {
+fn interleaved(chains: Vec<Vec<(&str, Commit)>>) -> Vec<(&str, Commit)> {
     let mut chains: Vec<_> = chains.into_iter().map(|chain| chain.into_iter().peekable()).collect();
     let mut all = Vec::new();
     loop {

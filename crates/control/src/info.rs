@@ -83,6 +83,15 @@ pub struct OverdueInfo {
     pub answers: Vec<String>,
 }
 
+/// The end that a hold has by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldEnd {
+    /// When: milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Its requests go on then; otherwise they are turned away.
+    pub releases: bool,
+}
+
 /// The present state of a hold.
 #[derive(Clone, Debug)]
 pub struct HoldInfo {
@@ -106,10 +115,8 @@ pub struct HoldInfo {
     pub timeout_ms: u64,
     /// When it began: milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// When it ends by itself: milliseconds since the Unix epoch.
-    pub until_ms: Option<u64>,
-    /// Its requests go on then; otherwise they are turned away.
-    pub releases: bool,
+    /// Its end, if it ends by itself.
+    pub end: Option<HoldEnd>,
     /// It belongs to an order that is under way.
     pub of_order: bool,
     /// The actor.

@@ -34,8 +34,8 @@ pub use data_plane::{
 };
 pub use event::{Event, EventKind, Subscription};
 pub use info::{
-    Difference, Entries, EntryInfo, EntryQuery, HoldInfo, KeyDifference, PastTable, PendingInfo, SwitchInfo,
-    Verification,
+    Difference, Entries, EntryInfo, EntryQuery, HoldEnd, HoldInfo, KeyDifference, PastTable, PendingInfo,
+    SwitchInfo, Verification,
 };
 pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
 pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastMoment, Wait};

@@ -88,7 +88,7 @@ fn init_writes_a_configuration_that_passes_its_test_and_overwrites_none() {
     let before = std::fs::read(path.join("conf/nginx.conf")).unwrap();
     let refused = say(folder.path(), &words);
     assert_eq!((refused.code, std::fs::read(path.join("conf/nginx.conf")).unwrap()), (2, before));
-    // Nobody can be asked here.
+    // There is no terminal to ask on here.
     let asked = say(folder.path(), &["init", "--dir", "elsewhere"]);
     assert!(asked.code == 2 && asked.err.contains("no group is named"), "{}", asked.err);
 }

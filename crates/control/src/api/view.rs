@@ -62,8 +62,8 @@ pub(super) fn hold(held: HoldInfo) -> types::Hold {
         waiting_bytes: held.waiting_bytes as u64,
         rejected: held.rejected,
         since_ms: held.since_ms,
-        until_ms: held.until_ms,
-        then: held.until_ms.map(|_| match held.releases {
+        until_ms: held.end.map(|end| end.at_ms),
+        then: held.end.map(|end| match end.releases {
             true => types::HoldThen::Release,
             false => types::HoldThen::Refuse,
         }),

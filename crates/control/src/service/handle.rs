@@ -413,14 +413,6 @@ impl ControlHandle {
         let _ = self.jobs.send(Message::Retire);
     }
 
-    /// Fails while orders are refused.
-    ///
-    /// # Errors
-    /// The master process is gone.
-    pub fn takes_orders(&self) -> Result<(), Refusal> {
-        self.shared.takes_orders()
-    }
-
     /// Refuses orders from now on, because the master is gone. Queries are answered, and holds can be released.
     pub fn refuse_orders(&self) {
         self.shared.without_master.store(true, Ordering::Relaxed);

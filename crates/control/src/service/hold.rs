@@ -56,7 +56,7 @@ impl ControlState {
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
         let (key, table) = (order.key.clone(), switch.table());
-        // A hold of a key that nobody asks for keeps nothing from going on: most likely another one is meant.
+        // A hold of a key that no request has keeps nothing from going on: most likely another one is meant.
         if table.get(&key).is_none() {
             let doubt = switch.rules().doubt(&key, false);
             doubt.map_err(|fault| Refusal::bad_key(key.as_str().as_bytes(), fault))?;
@@ -168,7 +168,10 @@ impl ControlState {
         self.shared
             .log(Level::Notice, &format!("switch \"{}\": {key} is held by {actor}{why}", switch.name()));
         let reason = (!words.is_empty()).then_some(words);
-        self.shared.announce(&switch.name(), EventKind::Held { key, actor, reason, until_ms: info.until_ms });
+        self.shared.announce(
+            &switch.name(),
+            EventKind::Held { key, actor, reason, until_ms: info.end.map(|end| end.at_ms) },
+        );
         collect_replies(acknowledgements, self.data_plane().threads()).await;
         Ok((info, hold))
     }
@@ -346,7 +349,7 @@ impl ControlState {
             (held.info(&switch.name()), held.kept.clone())
         });
         let Some((info, kept)) = found else { return };
-        if info.releases {
+        if info.end.is_some_and(|end| end.releases) {
             drop(self.lift_hold(switch, hold.key(), None, Ending::Expired));
             return;
         }

@@ -165,7 +165,12 @@ impl ControlState {
         let (key, name) = (info.key.to_string(), switch.name());
         let text = format!("switch \"{name}\": {key} is held by {}, in another process", info.actor);
         self.shared.log(Level::Notice, &text);
-        let kind = EventKind::Held { key, actor: info.actor, reason: info.reason, until_ms: info.until_ms };
+        let kind = EventKind::Held {
+            key,
+            actor: info.actor,
+            reason: info.reason,
+            until_ms: info.end.map(|end| end.at_ms),
+        };
         self.shared.events.announce(super::now_ms(), &name, kind);
         self.holds.add(held);
         drop(self.publish(tables, None));

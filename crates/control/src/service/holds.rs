@@ -3,7 +3,7 @@
 //! Owns their list, and which kept holds are this process's own affair. Must never publish.
 
 use super::clock;
-use crate::info::HoldInfo;
+use crate::info::{HoldEnd, HoldInfo};
 use crate::store::KeptHold;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -53,8 +53,10 @@ impl ActiveHold {
             max_bytes: limits.max_bytes,
             timeout_ms: limits.timeout_ms,
             since_ms: self.kept.since_ms,
-            until_ms: end.map(|end| now.wall_ms.saturating_add(end.left_ms(now))),
-            releases: end.is_some_and(|end| end.releases),
+            end: end.map(|end| HoldEnd {
+                at_ms: now.wall_ms.saturating_add(end.left_ms(now)),
+                releases: end.releases,
+            }),
             of_order: self.kept.order.is_some(),
             actor: self.kept.actor.clone(),
             reason: self.kept.reason.clone(),

@@ -8,8 +8,17 @@ use super::reload::{self, Prepared};
 use super::shared::stopping;
 use engine::{Config, Routing};
 use std::sync::Arc;
+use switch::Refusal;
 
 impl ControlHandle {
+    /// Fails while orders are refused.
+    ///
+    /// # Errors
+    /// The master process is gone.
+    pub fn takes_orders(&self) -> Result<(), Refusal> {
+        self.shared.takes_orders()
+    }
+
     /// Prepares a reload: checks the new configuration against the tables and opens its new stores. While the
     /// [`PreparedReload`] lives nothing is committed; [`PreparedReload::store`] and [`StoredReload::commit`] activate the
     /// configuration, dropping it aborts. Blocks the calling thread, which must not be a worker's or the control thread.
