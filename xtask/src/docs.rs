@@ -306,7 +306,7 @@ mod tests {
     fn absent_names_are_read_from_the_script() {
         let names: Vec<&str> = absent().collect();
         assert!(
-            names.contains(&"thread.spawn") && names.iter().all(|name| !name.contains([' ', '{'])),
+            names.contains(&"run_worker_thread") && names.iter().all(|name| !name.contains([' ', '{'])),
             "{names:?}"
         );
     }

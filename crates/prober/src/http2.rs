@@ -142,10 +142,7 @@ impl Http2Asker {
             let out = std::mem::take(self.codec.control());
             let _ = send(stream, &out).await;
             let fault = match poll_fn(|cx| self.read.poll_fill(cx, stream, buffers)).await {
-                Ok(1..) => {
-                    has_come = true;
-                    continue;
-                }
+                Ok(1..) => continue,
                 Ok(0) => "closed the connection without answering".to_owned(),
                 Err(error) => format!("connection broke: {error}"),
             };
@@ -163,7 +160,8 @@ impl Http2Asker {
         Ok(answer)
     }
 
-    /// Takes what has come. Returns true if the answer is whole, or there is enough of it.
+    /// Takes what has come, and notes if that is of the answer: what a connection says of itself is not. Returns true if the
+    /// answer is whole, or there is enough of it.
     fn take(
         &mut self,
         id: u32,
@@ -184,6 +182,7 @@ impl Http2Asker {
             match step.received {
                 Received::Partial if step.consumed == 0 => return Ok(false),
                 Received::Response { stream, ends, .. } if stream == id => {
+                    *has_come = true;
                     if answer.head.is_interim() {
                         answer.head.clear();
                     } else if ends {

@@ -203,7 +203,7 @@ fn a_kept_connection_carries_many_checks() {
         }
     });
     let (_prober, groups) = at_work(&format!(
-        "upstream blue {{ server {address}; health_check interval=20ms keepalive_time=1m host=a.test; }}"
+        "upstream blue {{ server {address}; health_check interval=150ms keepalive_time=1m host=a.test; }}"
     ));
     until("eight checks", || requests.lock().unwrap().len() >= 8);
     assert_eq!(connections.load(Ordering::SeqCst), 2);

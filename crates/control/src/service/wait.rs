@@ -28,7 +28,9 @@ impl ControlState {
     ) -> Result<Receipt, Refusal> {
         let revision = self.revision_of(switch, which).await?;
         if let Some(live) = self.live(switch, revision) {
-            let receipt = self.waited(&live, wait, timeout).await;
+            live.wait(wait, timeout).await;
+            self.refresh(&live).await;
+            let receipt = self.receipt_after(&live, wait);
             return Ok(self.with_idle_servers(switch, receipt, wait, timeout).await);
         }
         let mut receipt = self.receipt(switch, revision).await?;
@@ -70,6 +72,11 @@ impl ControlState {
         if wait == Wait::Drained {
             self.refresh(following).await;
         }
+        self.receipt_after(following, wait)
+    }
+
+    /// Returns a receipt after such a wait, with the newer commit that has ended it.
+    fn receipt_after(&self, following: &CommitProgress, wait: Wait) -> Receipt {
         let mut receipt = following.receipt();
         if wait == Wait::Drained
             && let Some(drain) = &mut receipt.drain
