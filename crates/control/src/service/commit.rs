@@ -304,7 +304,7 @@ impl ControlState {
         self.announce_commit(&switch.name(), &commit);
         self.end_refusals(switch, &commit);
         // The first commit makes the folder in which processes know of each other.
-        let _ = self.has_others();
+        self.announce_process();
         let mut receipt = Receipt::of_commit(&switch.name(), &commit);
         receipt.horizon = horizon;
         receipt.gate = gate.to_vec();

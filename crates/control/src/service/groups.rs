@@ -369,7 +369,6 @@ impl ControlState {
             .collect();
         let mut pause = PAUSES.0;
         loop {
-            let workers = self.data_plane().threads();
             let (mut answered, mut in_flight) = (0, 0);
             let reports = self.gather(|data_plane, reply| data_plane.peers(reply)).await;
             for groups in reports {
@@ -382,8 +381,7 @@ impl ControlState {
                     in_flight += at.map(|peer| u64::from(peer.connections)).sum::<u64>();
                 }
             }
-            let is_all = answered >= workers && !self.has_others();
-            let is_idle = is_all && in_flight == 0;
+            let is_idle = self.are_all(answered) && in_flight == 0;
             let left = timeout.saturating_sub(began.elapsed());
             if is_idle || left.is_zero() {
                 let state = if is_idle { DrainState::Drained } else { DrainState::Draining };

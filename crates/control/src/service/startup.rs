@@ -101,8 +101,7 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
         state.note_groups();
     }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
-    // Announces this process.
-    let _ = state.has_others();
+    state.announce_process();
     tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
     state.watch_places();
     state

@@ -72,13 +72,18 @@ impl ControlState {
     /// Returns true if another process with the same state folder lives: one that finishes its requests after an upgrade or
     /// a reload may have some on an old side, and they are not counted here.
     pub(super) fn has_others(&self) -> bool {
+        self.announce_process();
+        self.presence.borrow().as_ref().is_some_and(Presence::has_others)
+    }
+
+    /// Lets other processes with the same state folder know of this one, once there is such a folder.
+    pub(super) fn announce_process(&self) {
         let mut presence = self.presence.borrow_mut();
         if presence.is_none() {
             let folder = self.shared.config().prefix.join("state");
             // Without a folder there is no state that another process could share.
             *presence = folder.is_dir().then(|| Presence::announce(&folder).ok()).flatten();
         }
-        presence.as_ref().is_some_and(Presence::has_others)
     }
 
     /// Returns true if this many answers are those of all threads that serve, here and elsewhere.

@@ -349,6 +349,12 @@ fn prometheus_imports_the_open_metrics() {
     }
 }
 
+/// Returns the names of the series in a text of metrics.
+fn series_of(body: &str) -> HashSet<&str> {
+    let values = body.lines().filter(|line| !line.starts_with('#'));
+    values.filter_map(|line| line.split(['{', ' ']).next()).collect()
+}
+
 /// Every metric that the dashboard asks for is one that there is.
 #[test]
 fn the_dashboard_uses_only_existing_metrics() {
@@ -357,11 +363,7 @@ fn the_dashboard_uses_only_existing_metrics() {
     let value: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
-    let series: HashSet<&str> = body
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split(['{', ' ']).next())
-        .collect();
+    let series = series_of(&body);
     let mut named = HashSet::new();
     let panels = value["panels"].as_array().expect("panels");
     let of_panels = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -387,11 +389,7 @@ fn the_alerts_use_only_existing_metrics_and_fire() {
     let tests = std::fs::read_to_string(folder.join("alerts-test.yml")).expect("so are their tests");
     let (mut collector, snapshot) = sample();
     let body = metrics(&collector.totals(NOW_MS), &snapshot, Exposition::OpenMetrics);
-    let series: HashSet<&str> = body
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split(['{', ' ']).next())
-        .collect();
+    let series = series_of(&body);
     let words = alerts.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
     for word in words.filter(|word| word.starts_with("pointsman_")) {
         assert!(series.contains(word), "no such metric: {word}");
