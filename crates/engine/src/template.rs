@@ -130,6 +130,14 @@ impl Template {
     }
 }
 
+/// Returns true if any of these has a value that is neither empty nor `0` (ngx_http_test_predicates).
+pub fn is_any_set(of: &[Template], exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
+    of.iter().any(|template| {
+        let value = template.value(exchange, env);
+        !value.is_empty() && value != b"0"
+    })
+}
+
 enum Name<'a> {
     Capture(usize),
     Variable(&'a str),

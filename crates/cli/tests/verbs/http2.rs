@@ -15,13 +15,13 @@ struct Client {
     unread: Vec<u8>,
 }
 
-fn raw(kind: FrameKind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn raw(kind: FrameKind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     frame::write(&mut out, kind, flags, stream, payload);
     out
 }
 
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         encode_field(&mut out, None, name.as_bytes(), value.as_bytes());
@@ -396,5 +396,60 @@ fn http2_streams_that_wait_hold_few_files_open() {
         let answers = client.answers(100);
         assert!(streams().all(|stream| answers[&stream].1 == body), "{path}");
         server.until("all are closed", || open() == 0);
+    }
+}
+
+#[test]
+fn http2_early_hints_of_an_upstream_reach_the_stream_before_its_answer() {
+    for version in ["1.1", "2"] {
+        let port = testkit::ports::reserve().unwrap();
+        let origin = std::net::TcpListener::bind(("127.0.0.1", port.number)).unwrap();
+        let server = Server::start(
+            "",
+            &format!(
+                "http2 on; early_hints 1;
+                 server {{
+                     listen unix:{{folder}}/hints; proxy_http_version {version};
+                     location / {{ proxy_pass http://127.0.0.1:{}; }}
+                 }}",
+                port.number
+            ),
+        );
+        let mut client = Client::new(bounded(UnixStream::connect(server.path("hints")).unwrap()));
+        client.ask(1, "a.example");
+        let mut peer = origin.accept().unwrap().0;
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let answer = |status: &str, flags: u8| {
+            let fields = [(":status", status), ("link", "</a.css>; rel=preload"), ("server", "x")];
+            raw(FrameKind::Headers, END_HEADERS | flags, 1, &block(&fields))
+        };
+        let (hints, last) = match version {
+            "2" => {
+                let mut settings = Vec::new();
+                frame::write_settings(&mut settings, &[]);
+                (
+                    [&settings[..], &answer("103", 0), &answer("102", 0)].concat(),
+                    [answer("200", 0), data(1, END_STREAM, 2)].concat(),
+                )
+            }
+            _ => (
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nServer: x\r\n\r\nHTTP/1.1 102 \r\n\r\n".to_vec(),
+                b"HTTP/1.1 200 OK\r\nLink: </a.css>; rel=preload\r\nContent-Length: 2\r\n\r\nxx".to_vec(),
+            ),
+        };
+        // The request has come when its first byte has.
+        peer.read_exact(&mut [0]).unwrap();
+        peer.write_all(&hints).unwrap();
+        let (header, payload) = client.next_of(&[FrameKind::Headers]).unwrap();
+        assert!(!header.has(END_STREAM));
+        let mut fields = Vec::new();
+        let field = |name: &[u8], value: &[u8]| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            fields.push(format!("{}={}", text(name), text(value)));
+        };
+        client.decoder.decode(&payload, &mut Vec::new(), field).unwrap();
+        assert_eq!(fields, [":status=103", "link=</a.css>; rel=preload"], "HTTP/{version}");
+        peer.write_all(&last).unwrap();
+        assert_eq!(client.answers(1)[&1], ("200".into(), "xx".into()), "HTTP/{version}");
     }
 }

@@ -2,11 +2,12 @@
 
 use super::client_body::UploadError;
 use super::connect::{ConnectOptions, connect};
+use super::early_hints::EarlyHints;
 use super::fastcgi::HeadRead;
 use super::fault::{UpstreamFault, UpstreamStage};
 use super::gateways::{catches, log_stderr, read_head};
 use super::http2::wire::H2Fault;
-use super::http2::{self, H2Upload};
+use super::http2::{self, H2Awaited, H2Awaiting, H2Upload};
 use super::pool::{Picked, UpstreamConn};
 use super::request::ProxyRequest;
 use super::tls::shake_hands;
@@ -14,7 +15,7 @@ use super::upload::{BodySource, Upload};
 use crate::request::client::Client;
 use engine::exchange::Body;
 use engine::modules::proxy;
-use http::{BodyFraming, ResponseHead};
+use http::{BodyFraming, ResponseHead, Version};
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -138,6 +139,8 @@ enum Event {
     Head {
         uploaded: bool,
     },
+    /// An interim response came that the client may want; so many bytes.
+    Hints(u64),
     /// What came makes no sense.
     Malformed(UpstreamFault),
     /// A program behind FastCGI complains.
@@ -193,8 +196,13 @@ async fn exchange_heads(
         fastcgi.restart(*proxy.cgi.keep_conn);
     }
     let mut state = Awaiting { limits, waits_for: None, interim: 0, broken: None };
+    let mut hints = EarlyHints::default();
     let event = loop {
-        match wait_for_head(request.cx.client, conn, head, &mut upload, &mut state).await {
+        match wait_for_head(request.cx.client, conn, head, &mut upload, &mut state, &mut hints).await {
+            Event::Hints(bytes) => {
+                hints.take(request.cx, head, bytes);
+                head.clear();
+            }
             Event::Stderr(text) => {
                 log_stderr(request.cx, &text, UpstreamStage::ReadingHead);
                 if catches(request.cx, &text) {
@@ -213,6 +221,7 @@ async fn exchange_heads(
     };
     request.body_taken |= took;
     request.record().sent = sent;
+    hints.finish(request.cx).await;
     let (fault, stage) = match event {
         Event::Head { uploaded } => {
             request.record().received = conn.head_bytes;
@@ -249,15 +258,28 @@ async fn exchange_h2_heads(
             false => H2Upload::new(body, made, passes),
         });
     let asked = http2::H2Request {
-        block,
-        is_bodiless,
         client_ms: *core.body.timeout_ms,
         send_ms: request.times.send_ms,
         read_ms: request.times.read_ms,
         max_head: *proxy.buffers.head_size as usize,
         watch_client: !*proxy.connection.ignore_client_abort && request.cx.client.watches_while_reading(),
     };
-    let result = http2::exchange_heads(request.cx.client, conn, head, &mut upload, asked).await;
+    let mut hints = EarlyHints::default();
+    let result = match H2Awaiting::begin(conn, block, is_bodiless, &upload, asked) {
+        Ok(mut awaiting) => loop {
+            let client = &mut *request.cx.client;
+            match awaiting.wait(client, conn, head, &mut upload, &mut hints).await {
+                Ok(H2Awaited::Hints { bytes }) => {
+                    hints.take(request.cx, head, bytes);
+                    head.clear();
+                }
+                Ok(H2Awaited::Head { uploaded }) => break Ok(uploaded),
+                Err(failed) => break Err(failed),
+            }
+        },
+        Err(failed) => Err(failed),
+    };
+    hints.finish(request.cx).await;
     request.body_taken |= upload.took_from_client();
     request.record().sent = request.head_len as u64 + upload.sent;
     match result {
@@ -311,9 +333,11 @@ async fn wait_for_head(
     head: &mut ResponseHead,
     upload: &mut Upload<'_>,
     state: &mut Awaiting,
+    hints: &mut EarlyHints,
 ) -> Event {
     let Awaiting { limits, waits_for, interim, broken } = state;
     poll_fn(|cx| {
+        hints.poll_send(cx, client);
         if !upload.is_done()
             && broken.is_none()
             && let Poll::Ready(Err(error)) = upload.poll(cx, client, conn)
@@ -342,6 +366,7 @@ async fn wait_for_head(
                 }
             }
             loop {
+                let before = conn.head_bytes;
                 match read_head(conn, head, limits.max_head) {
                     Ok(HeadRead::Partial) => break,
                     Ok(HeadRead::Stderr(text)) => return Poll::Ready(Event::Stderr(text)),
@@ -350,6 +375,9 @@ async fn wait_for_head(
                         *interim += 1;
                         if *interim > MAX_INTERIM {
                             return Poll::Ready(Event::TooManyInterim);
+                        }
+                        if head.status == proxy::EARLY_HINTS {
+                            return Poll::Ready(hinted(head, conn.head_bytes - before));
                         }
                         head.clear();
                     }
@@ -382,12 +410,24 @@ async fn wait_for_head(
     .await
 }
 
+/// Returns the event of hints that have come in so many bytes.
+#[cold]
+fn hinted(head: &ResponseHead, bytes: u64) -> Event {
+    match head.version {
+        Version::Http10 => Event::Malformed(UpstreamFault::BadHead(
+            b"upstream sent HTTP/1.0 response with early hints".to_vec(),
+        )),
+        _ => Event::Hints(bytes),
+    }
+}
+
 /// Returns the fault that an event is, and its stage.
 fn judge(event: Event) -> (UpstreamFault, UpstreamStage) {
     use UpstreamFault as Fault;
     use UpstreamStage::{ReadingHead, SendingRequest};
     match event {
-        Event::Head { .. } | Event::Ended => (Fault::Closed, ReadingHead),
+        // The first two are none.
+        Event::Head { .. } | Event::Hints(_) | Event::Ended => (Fault::Closed, ReadingHead),
         Event::ReadFailed(error) => (Fault::Read(error), ReadingHead),
         Event::TimedOut { sending: true } => (Fault::TimedOut, SendingRequest),
         Event::TimedOut { sending: false } => (Fault::TimedOut, ReadingHead),

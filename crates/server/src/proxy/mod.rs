@@ -8,6 +8,7 @@ mod balancing;
 pub(crate) mod cache;
 mod client_body;
 mod connect;
+mod early_hints;
 mod fastcgi;
 mod fault;
 mod gateways;

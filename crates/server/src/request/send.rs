@@ -125,9 +125,13 @@ impl RequestCx<'_> {
         if !std::mem::take(&mut self.client.owes_continue) {
             return Ok(());
         }
-        // It is no part of the response, and is not counted with it.
+        self.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n").await
+    }
+
+    /// Sends a response before the response: it is no part of that, and is not counted with it.
+    pub(crate) async fn send_interim(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         let sent = self.exchange.output.sent;
-        let result = self.send_parts(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
+        let result = self.send_parts(&[bytes]).await;
         self.exchange.output.sent = sent;
         result
     }

@@ -218,6 +218,18 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .default("off")
     .doc("Whether a connection that timed out is reset.")
     .example("reset_timedout_connection on;"),
+    Directive::new("early_hints", Contexts::HSL, Args::AtLeast(1), "string ...", |b, d| {
+        for word in &d.args {
+            let template = b.template(word)?;
+            b.settings().core.send.early_hints.push(template);
+        }
+        Ok(())
+    })
+    .doc(
+        "If any of the strings is neither empty nor 0, an upstream's interim answer 103 (Early Hints) goes to clients of HTTP/1.1 \
+         and HTTP/2.",
+    )
+    .example("early_hints $http_sec_fetch_mode;"),
     Directive::new("lingering_close", Contexts::HSL, Args::Exactly(1), "off | on | always", |b, d| {
         let how = match &**d.args[0].text() {
             b"off" => LingeringClose::Off,

@@ -17,6 +17,7 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::{self, Phase, Verdict};
 use crate::setting::settings;
+use crate::template::Template;
 use crate::variables::Definition;
 use std::net::SocketAddr;
 
@@ -142,6 +143,8 @@ settings! {
         pub lingering_time_ms: u64 = 30_000,
         /// For how long to wait for more to read on, in ms.
         pub lingering_timeout_ms: u64 = 5_000,
+        /// `early_hints`: if any of these is set, an upstream's hints are passed on.
+        pub early_hints: Vec<Template> = Vec::new(),
     }
 }
 

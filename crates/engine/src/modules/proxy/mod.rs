@@ -19,6 +19,7 @@ pub(crate) mod cgi;
 mod compile;
 mod cookies;
 pub(in crate::modules) mod directives;
+mod early_hints;
 mod kind;
 mod local;
 mod names;
@@ -41,6 +42,7 @@ pub use cookies::CookieFlags;
 pub(in crate::modules) use directives::{
     body_directives, connection_directives, head_directives, set_header, ssl_directives,
 };
+pub use early_hints::{EARLY_HINTS, early_hints};
 pub use kind::{Families, PassKind, Protocol};
 pub use local::{local_address, local_address_of};
 pub use names::NameSet;

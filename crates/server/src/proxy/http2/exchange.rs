@@ -3,9 +3,11 @@
 use super::H2Upload;
 use super::wire::{H2Fault, H2Read};
 use crate::proxy::client_body::UploadError;
+use crate::proxy::early_hints::EarlyHints;
 use crate::proxy::fault::{UpstreamFault, UpstreamStage};
 use crate::proxy::pool::UpstreamConn;
 use crate::request::client::Client;
+use engine::modules::proxy::EARLY_HINTS;
 use http::ResponseHead;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -13,13 +15,9 @@ use std::task::{Context, Poll};
 /// How many interim responses (RFC 9110, section 15.2) may come before the response.
 const MAX_INTERIM: u32 = 100;
 
-/// The request, and how long its parts may take.
+/// How long the parts of a request may take, and what ends it.
 #[derive(Debug)]
-pub(crate) struct H2Request<'a> {
-    /// Its header block.
-    pub(crate) block: &'a [u8],
-    /// The response has no body, whatever its head says (HEAD).
-    pub(crate) is_bodiless: bool,
+pub(crate) struct H2Request {
     /// How long the client may take to send more, in ms.
     pub(crate) client_ms: u64,
     /// How long the peer may take nothing, in ms.
@@ -34,25 +32,24 @@ pub(crate) struct H2Request<'a> {
 
 type Failed = (UpstreamFault, UpstreamStage);
 
-/// Sends the request and reads the head of its response. Returns true if all of the request was sent.
-pub(crate) async fn exchange_heads(
-    client: &mut Client,
-    conn: &mut UpstreamConn,
-    head: &mut ResponseHead,
-    upload: &mut H2Upload,
-    request: H2Request<'_>,
-) -> Result<bool, Failed> {
-    let Some(h2) = &mut conn.h2 else { return Err((UpstreamFault::Closed, UpstreamStage::SendingRequest)) };
-    if !h2.begin(request.block, upload.is_empty(), request.is_bodiless) {
-        return Err((H2Fault::Unprocessed.into(), UpstreamStage::SendingRequest));
-    }
-    let mut state = Awaiting { request, interim: 0, waits_for: None, is_broken: None };
-    poll_fn(|cx| state.poll(cx, client, conn, head, upload)).await
+/// What has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum H2Awaited {
+    /// The response's head; whether all of the request was sent.
+    Head {
+        /// It was.
+        uploaded: bool,
+    },
+    /// An interim response that the client may want.
+    Hints {
+        /// The size of its block.
+        bytes: u64,
+    },
 }
 
-/// Waiting for a head.
-struct Awaiting<'a> {
-    request: H2Request<'a>,
+/// Waiting for the head of a response, while the request goes.
+pub(crate) struct H2Awaiting {
+    request: H2Request,
     interim: u32,
     /// For what the timer runs.
     waits_for: Option<(u64, bool, bool)>,
@@ -60,7 +57,42 @@ struct Awaiting<'a> {
     is_broken: Option<std::io::Error>,
 }
 
-impl Awaiting<'_> {
+impl H2Awaiting {
+    /// Begins the request with this header block. `is_bodiless` is so for HEAD: the response has no body, whatever its head
+    /// says.
+    pub(crate) fn begin(
+        conn: &mut UpstreamConn,
+        block: &[u8],
+        is_bodiless: bool,
+        upload: &H2Upload,
+        request: H2Request,
+    ) -> Result<H2Awaiting, Failed> {
+        let Some(h2) = &mut conn.h2 else {
+            return Err((UpstreamFault::Closed, UpstreamStage::SendingRequest));
+        };
+        if !h2.begin(block, upload.is_empty(), is_bodiless) {
+            return Err((H2Fault::Unprocessed.into(), UpstreamStage::SendingRequest));
+        }
+        Ok(H2Awaiting { request, interim: 0, waits_for: None, is_broken: None })
+    }
+
+    /// Sends more of the request, and reads a head.
+    pub(crate) async fn wait(
+        &mut self,
+        client: &mut Client,
+        conn: &mut UpstreamConn,
+        head: &mut ResponseHead,
+        upload: &mut H2Upload,
+        hints: &mut EarlyHints,
+    ) -> Result<H2Awaited, Failed> {
+        let mut has_more = !conn.read_buffer.is_empty();
+        poll_fn(|cx| {
+            hints.poll_send(cx, client);
+            self.poll(cx, client, conn, head, upload, &mut has_more)
+        })
+        .await
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,7 +100,8 @@ impl Awaiting<'_> {
         conn: &mut UpstreamConn,
         head: &mut ResponseHead,
         upload: &mut H2Upload,
-    ) -> Poll<Result<bool, Failed>> {
+        has_more: &mut bool,
+    ) -> Poll<Result<H2Awaited, Failed>> {
         let reading = |fault| Poll::Ready(Err((fault, UpstreamStage::ReadingHead)));
         let sending = |fault| Poll::Ready(Err((fault, UpstreamStage::SendingRequest)));
         let now_ms = client.thread.clock.now().monotonic_ms();
@@ -84,7 +117,12 @@ impl Awaiting<'_> {
                     error => return sending(error.into()),
                 }
             }
-            match read_buffer.poll_fill(cx, stream, &client.thread.buffers) {
+            // What came with an interim response is looked at first.
+            let filled = match std::mem::take(has_more) {
+                true => Poll::Ready(Ok(1)),
+                false => read_buffer.poll_fill(cx, stream, &client.thread.buffers),
+            };
+            match filled {
                 Poll::Pending => break,
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(ended) => {
@@ -104,11 +142,14 @@ impl Awaiting<'_> {
                             return reading(H2Fault::BadFrames("sent too big header").into());
                         }
                         if !head.is_interim() {
-                            return Poll::Ready(Ok(h2.is_request_sent()));
+                            return Poll::Ready(Ok(H2Awaited::Head { uploaded: h2.is_request_sent() }));
                         }
                         self.interim += 1;
                         if self.interim > MAX_INTERIM {
                             return reading(UpstreamFault::TooManyInterim);
+                        }
+                        if head.status == EARLY_HINTS {
+                            return Poll::Ready(Ok(H2Awaited::Hints { bytes: block_bytes as u64 }));
                         }
                         head.clear();
                     }

@@ -10,5 +10,5 @@ mod upload;
 pub(super) mod wire;
 
 pub(super) use body::next_h2_piece;
-pub(super) use exchange::{H2Request, exchange_heads};
+pub(super) use exchange::{H2Awaited, H2Awaiting, H2Request};
 pub(super) use upload::H2Upload;

@@ -1,11 +1,11 @@
 //! What a response's head means for keeping it, and for what the client gets of it.
 
-use super::ask::is_any_set;
 use super::record::head_text;
 use super::{CacheRecord, CacheStatus, StoredResponse};
 use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::modules::proxy::ProxySettings;
+use crate::template::is_any_set;
 use cache::{Freshness, Provenance, StoredMeta, Times, variant};
 use http::{Headers, Known, ResponseHead};
 use upstream::retry::{NextUpstream, TryFailure};
@@ -55,7 +55,7 @@ pub fn begin_store(exchange: &mut Exchange, env: &mut Env<'_>, is_buffered: bool
         return None;
     }
     let cache = &env.config.location(exchange.route.location).settings.proxy.cache;
-    let is_unwanted = !is_buffered || is_any_set(exchange, env, &cache.no_cache);
+    let is_unwanted = !is_buffered || is_any_set(&cache.no_cache, exchange, env);
     let now_s = env.host.now().epoch_s();
     let is_head = exchange.is_head();
     let mut record = exchange.upstream.cache.take()?;

@@ -6,7 +6,7 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::modules::proxy::request::append_target;
 use crate::modules::proxy::{Plan, ProxySettings};
-use crate::template::Template;
+use crate::template::is_any_set;
 use cache::{KeyHash, Provenance};
 use http::Known;
 
@@ -33,7 +33,7 @@ pub fn ask(exchange: &mut Exchange, env: &mut Env<'_>, plan: &Plan) -> Result<bo
         record.origin = origin(exchange, env);
     }
     record.name = record.main.with_origin(&record.origin.names);
-    let bypasses = is_any_set(exchange, env, &cache.bypass);
+    let bypasses = is_any_set(&cache.bypass, exchange, env);
     if bypasses {
         record.status = CacheStatus::Bypass;
     }
@@ -96,14 +96,6 @@ fn origin(exchange: &Exchange, env: &Env<'_>) -> Provenance {
         origin.push(name, &choice.key, choice.target.as_bytes(), choice.route_revision);
     }
     origin
-}
-
-/// Returns whether any of these has a value that is neither empty nor `0`.
-pub(super) fn is_any_set(exchange: &mut Exchange, env: &mut Env<'_>, of: &[Template]) -> bool {
-    of.iter().any(|template| {
-        let value = template.value(exchange, env);
-        !value.is_empty() && value != b"0"
-    })
 }
 
 /// Returns whether the part that the request asks for begins early enough for the whole to be fetched.
