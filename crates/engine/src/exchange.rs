@@ -84,13 +84,14 @@ pub struct Request {
     pub length: u64,
     /// The method, when a script or an error page changed it.
     pub method_override: Option<Vec<u8>>,
-    /// The URI holds `//`, `%` or dots, so that it was changed while it was normalised (`proxy_pass` without URI must
-    /// pass the original on only while `uri` is untouched).
+    /// The URI was changed while it was normalised: `proxy_pass` without URI passes the original on only while it is untouched.
     pub uri_changed: bool,
     /// The body is to be read and discarded before the response is sent.
     pub discard_wanted: bool,
     /// The request was in the connection's buffer before the answer to the one before it was sent (`$pipe`).
     pub pipelined: bool,
+    /// It came before the end of its client's handshake of TLS: anyone may have sent it again (RFC 8470).
+    pub is_early: bool,
     /// `$request_id`, once it has been used.
     pub id: Option<[u64; 2]>,
 }
@@ -181,8 +182,7 @@ pub struct Route {
     pub error_page: bool,
     /// `index` or `try_files` work: which of the names is next.
     pub candidate: usize,
-    /// `rewrite … break` or `break` left the request in a location whose name the URI no longer has at its beginning
-    /// (the opposite of nginx's `valid_location`).
+    /// `break` left the request in a location whose name the URI no longer begins with (the opposite of `valid_location`).
     pub rewritten: bool,
     /// `try_files` found a file under the `alias` of a regular expression's location: the URI comes after the alias.
     pub uri_after_alias: bool,
@@ -413,9 +413,8 @@ impl Request {
         memchr::memchr(b'%', self.path_as_sent()).is_some()
     }
 
-    /// Returns whether decoding the path may have produced bytes that are special in a query. Then numbered captures
-    /// are
-    /// escaped again where they go into a query, a redirect or a variable (nginx's `quoted_uri` or `plus_in_uri`).
+    /// Returns whether decoding the path may have produced bytes that are special in a query: then numbered captures are escaped
+    /// again where they go into a query, a redirect or a variable (nginx's `quoted_uri` or `plus_in_uri`).
     pub fn escapes_captures(&self) -> bool {
         memchr::memchr2(b'%', b'+', self.path_as_sent()).is_some()
     }
@@ -436,6 +435,7 @@ impl Request {
         self.uri_changed = false;
         self.discard_wanted = false;
         self.pipelined = false;
+        self.is_early = false;
         self.id = None;
     }
 }

@@ -1,13 +1,13 @@
 //! The beginning of a request: from a decoded head to an exchange that can walk through the phases.
 
 use crate::Config;
-use crate::exchange::{Exchange, Route, ScriptState, Timing};
+use crate::exchange::{Exchange, Request, Route, ScriptState, Timing};
 use crate::host::{Env, Level, Now};
 use crate::log_line;
 use crate::modules::realip::record::RealIpRecord;
 use crate::modules::{core, ssl};
 use crate::phase::{Cursor, Phase};
-use http::{HeadLimits, Known, Version};
+use http::{HeadLimits, Known, Method, Version};
 
 /// Returns the limits on request heads of a listening address: those of its default server, as in nginx.
 pub fn head_limits(config: &Config, listener: usize) -> HeadLimits {
@@ -48,6 +48,14 @@ impl Exchange {
         self.userid.reset();
         self.output.reset();
         self.timing = Timing { start: now };
+    }
+}
+
+impl Request {
+    /// Returns whether its method may be served although the request may have been sent again: it changes nothing (RFC 9110,
+    /// section 9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self.head.method, Method::Get | Method::Head | Method::Options)
     }
 }
 

@@ -54,6 +54,21 @@ pub(crate) fn check_tls13_signature(
     verify_tls13_signature_with_raw_key(message, &key_of(certificate)?, signature, algorithms)
 }
 
+/// Returns true if the key, as SubjectPublicKeyInfo, has made a signature; `algorithm` is the contents of its
+/// AlgorithmIdentifier.
+pub(crate) fn is_signed_by(
+    key: &[u8],
+    algorithm: &[u8],
+    signed: &[u8],
+    signature: &[u8],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> bool {
+    let key = SubjectPublicKeyInfoDer::from(key);
+    let Ok(key) = RawPublicKeyEntity::try_from(&key) else { return false };
+    let mut fitting = algorithms.all.iter().filter(|known| *known.signature_alg_id() == *algorithm);
+    fitting.any(|known| key.verify_signature(*known, signed, signature).is_ok())
+}
+
 /// Whose certificates are verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
@@ -257,16 +272,8 @@ impl Authorities {
             if authority.subject.0 != fields.issuer.0 {
                 continue;
             }
-            let key = SubjectPublicKeyInfoDer::from(authority.key);
-            let Ok(key) = RawPublicKeyEntity::try_from(&key) else { continue };
-            let mut algorithms = self
-                .algorithms
-                .all
-                .iter()
-                .filter(|algorithm| *algorithm.signature_alg_id() == *fields.algorithm);
-            if algorithms
-                .any(|algorithm| key.verify_signature(*algorithm, fields.signed, fields.signature).is_ok())
-            {
+            let Fields { algorithm, signed, signature, .. } = *fields;
+            if is_signed_by(authority.key, algorithm, signed, signature, &self.algorithms) {
                 return Ok(());
             }
             fault = BAD_SIGNATURE;

@@ -1,14 +1,16 @@
 //! The TLS of a configuration: a context for each server that has certificates.
 
-use crate::authorities::Authorities;
+use crate::authorities::{Authorities, Usage};
 use crate::certificates::{self, Pair};
 use crate::clients;
 use crate::groups;
 use crate::issued::Issued;
+use crate::pem;
 use crate::resolver::Resolver;
 use crate::scripts::ScriptContexts;
 use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
 use crate::slot::Slot;
+use crate::stapling::Staple;
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::UpstreamContexts;
 use conf::Diagnostic;
@@ -25,6 +27,9 @@ use rustls_pki_types::UnixTime;
 use std::collections::HashMap;
 use std::sync::Arc;
 use zeroize::Zeroizing;
+
+/// The most that a client may send before the end of its handshake, as in OpenSSL.
+const MAX_EARLY_DATA: u32 = 16 << 10;
 
 /// The TLS of one server.
 #[derive(Debug)]
@@ -91,6 +96,7 @@ pub struct Contexts {
     issued: Issued,
     /// TLS on scripts' sockets.
     pub scripts: ScriptContexts,
+    staples: Vec<Arc<Staple>>,
 }
 
 impl Contexts {
@@ -106,6 +112,11 @@ impl Contexts {
             },
             _ => None,
         }
+    }
+
+    /// Returns the certificates about which responders are to be asked.
+    pub fn staples(&self) -> &[Arc<Staple>] {
+        &self.staples
     }
 
     /// Returns what a handshake of TLS-ALPN-01 for this name follows; `None` if no issuer is to ask for it now.
@@ -128,6 +139,8 @@ impl Contexts {
             pairs: HashMap::new(),
             certificates: Vec::new(),
             now_s: UnixTime::now().as_secs(),
+            staples: Vec::new(),
+            stapled: HashMap::new(),
         };
         let servers = config.servers.iter().enumerate();
         let acme = &config.http.acme;
@@ -138,10 +151,10 @@ impl Contexts {
                 builder.answer(&server.ssl, ordered)
             })
             .collect();
-        let certificates = builder.certificates;
+        let (certificates, staples) = (builder.certificates, builder.staples);
         let upstreams = UpstreamContexts::build(config, findings);
         let scripts = ScriptContexts::build(config, findings);
-        Contexts { servers, certificates, upstreams, issued: issued.clone(), scripts }
+        Contexts { servers, certificates, upstreams, issued: issued.clone(), scripts, staples }
     }
 }
 
@@ -163,7 +176,14 @@ struct ContextBuilder<'a> {
     pairs: HashMap<FileNames, Option<Arc<CertifiedKey>>>,
     certificates: Vec<CertificateExpiry>,
     now_s: u64,
+    /// What is to be asked about.
+    staples: Vec<Arc<Staple>>,
+    /// The places of pairs that are stapled.
+    stapled: HashMap<StapledBy, Arc<Slot>>,
 }
+
+/// A pair, and how it is asked about.
+type StapledBy = (*const CertifiedKey, Option<String>, bool);
 
 impl ContextBuilder<'_> {
     fn answer(&mut self, ssl: &SslSettings, ordered: Ordered<'_>) -> Answer {
@@ -214,7 +234,7 @@ impl ContextBuilder<'_> {
                 }
             },
         };
-        let (pairs, suites, groups) = (self.stapled(pairs?, ssl), suites?, groups?);
+        let (mut pairs, suites, groups) = (pairs?, suites?, groups?);
         let versions = suites::versions(&suites);
         let has_tls13 = versions.contains(&&rustls::version::TLS13);
         let provider = CryptoProvider { cipher_suites: suites, kx_groups: groups, ..standard };
@@ -229,6 +249,15 @@ impl ContextBuilder<'_> {
         };
         let has_files = !pairs.is_empty();
         let awaited = if has_files { Vec::new() } else { issued.clone() };
+        let mut issued = issued;
+        match ssl.stapling_file.get() {
+            _ if !*ssl.stapling => {}
+            Some(file) => pairs = ContextBuilder::stapled_by_file(pairs, file),
+            None => {
+                let places = self.in_slots(std::mem::take(&mut pairs), &issued, ssl);
+                issued.extend(places);
+            }
+        }
         let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver {
             pairs,
             issued,
@@ -241,6 +270,9 @@ impl ContextBuilder<'_> {
         let record = usize::try_from(*ssl.handshake.buffer_size).unwrap_or(usize::MAX).clamp(512, 16 << 10);
         config.max_fragment_size = Some(record + 5);
         self.resumption(&mut config, ssl);
+        if *ssl.handshake.early_data {
+            self.early_data(&mut config, ssl, has_tls13);
+        }
         let mut http2 = config.clone();
         http2.alpn_protocols.insert(0, b"h2".to_vec());
         let (config, http2) = (Arc::new(config), Arc::new(http2));
@@ -265,6 +297,31 @@ impl ContextBuilder<'_> {
             let secret = |file: &SslFile| Arc::new(Zeroizing::new(file.bytes().to_vec()));
             let files = ssl.sessions.ticket_keys.iter().map(secret).collect();
             config.ticketer = Arc::new(Tickets { files, secrets: self.sessions.secrets(), terms, timeout_s });
+        }
+    }
+
+    /// Lets clients send data before the end of the handshake, where a session can be used once.
+    fn early_data(&mut self, config: &mut ServerConfig, ssl: &SslSettings, has_tls13: bool) {
+        let (why, help) = match ssl.sessions.cache.get() {
+            _ if !has_tls13 => ("TLS 1.3 is off", "write `ssl_protocols TLSv1.2 TLSv1.3;`"),
+            _ if *ssl.sessions.tickets => (
+                "a ticket could be used twice",
+                "write `ssl_session_tickets off;`, with an `ssl_session_cache`",
+            ),
+            SslCache::Off | SslCache::None => {
+                ("no session is kept", "keep them: `ssl_session_cache shared:SSL:10m;`")
+            }
+            SslCache::Shared(..) | SslCache::BuiltIn(_) => {
+                config.max_early_data_size = MAX_EARLY_DATA;
+                // Or the answer would wait for the client all the same.
+                config.send_half_rtt_data = true;
+                return;
+            }
+        };
+        let span = ssl.certificates.first().map(|file| file.span);
+        let text = format!("\"ssl_early_data\" has no effect: {why}");
+        if !self.findings.iter().any(|known| known.message == text) {
+            self.findings.push(Diagnostic::warn(span, text).help(help));
         }
     }
 
@@ -302,29 +359,72 @@ impl ContextBuilder<'_> {
     }
 
     /// Puts the answer of `ssl_stapling_file` beside the certificates.
-    fn stapled(&mut self, pairs: Vec<Arc<CertifiedKey>>, ssl: &SslSettings) -> Vec<Arc<CertifiedKey>> {
-        if !*ssl.stapling {
-            return pairs;
-        }
-        match ssl.stapling_file.get() {
-            Some(file) => {
-                let stapled = |pair: Arc<CertifiedKey>| {
-                    let mut pair = CertifiedKey::clone(&pair);
-                    pair.ocsp = Some(file.bytes().to_vec());
-                    Arc::new(pair)
-                };
-                pairs.into_iter().map(stapled).collect()
+    fn stapled_by_file(pairs: Vec<Arc<CertifiedKey>>, file: &SslFile) -> Vec<Arc<CertifiedKey>> {
+        let stapled = |pair: Arc<CertifiedKey>| {
+            let mut pair = CertifiedKey::clone(&pair);
+            pair.ocsp = Some(file.bytes().to_vec());
+            Arc::new(pair)
+        };
+        pairs.into_iter().map(stapled).collect()
+    }
+
+    /// Gives the certificates of files places in which answers are put beside them, and notes those and what ACME issues as to be
+    /// asked about.
+    fn in_slots(
+        &mut self,
+        pairs: Vec<Arc<CertifiedKey>>,
+        issued: &[Arc<Slot>],
+        ssl: &SslSettings,
+    ) -> Vec<Arc<Slot>> {
+        let files = ssl.certificates.iter().filter(|file| !file.is_issued());
+        let mut slots = Vec::new();
+        for (file, pair) in files.zip(pairs) {
+            let key = (Arc::as_ptr(&pair), ssl.stapling_responder.get().clone(), *ssl.stapling_verify);
+            if let Some(slot) = self.stapled.get(&key) {
+                slots.push(Arc::clone(slot));
+                continue;
             }
-            None => {
-                let span = ssl.certificates.first().map(|file| file.span);
-                let text = "\"ssl_stapling\" has no effect: OCSP responders are not asked";
-                let finding = Diagnostic::warn(span, text)
-                    .help("give an answer with `ssl_stapling_file`, or remove it");
-                if !self.findings.iter().any(|known| known.message == finding.message) {
-                    self.findings.push(finding);
+            let slot = Arc::new(Slot::default());
+            slot.fill(pair);
+            let staple = self.staple(Arc::clone(&file.name), Arc::clone(&slot), ssl);
+            match staple.question() {
+                Ok(_) => {
+                    staple.keep(self.now_s);
+                    self.staples.push(Arc::new(staple));
                 }
-                pairs
+                Err(text) => self.findings.push(Diagnostic::warn(file.span, text)),
             }
+            self.stapled.insert(key, Arc::clone(&slot));
+            slots.push(slot);
+        }
+        for slot in issued {
+            if !self.staples.iter().any(|known| Arc::ptr_eq(&known.slot, slot)) {
+                let staple = self.staple("$acme_certificate".into(), Arc::clone(slot), ssl);
+                self.staples.push(Arc::new(staple));
+            }
+        }
+        slots
+    }
+
+    fn staple(&mut self, name: Arc<str>, slot: Arc<Slot>, ssl: &SslSettings) -> Staple {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        let files = || ssl.client.certificate.iter().chain(ssl.client.trusted.iter());
+        let mut authorities = None;
+        if *ssl.stapling_verify {
+            let depth = u64::MAX;
+            match Authorities::load(files(), None, depth, Usage::Upstreams, algorithms) {
+                Ok(loaded) => authorities = Some(loaded),
+                Err(fault) => self.findings.push(Diagnostic::error(fault.file.span, fault.text)),
+            }
+        }
+        Staple {
+            name,
+            slot,
+            responder: ssl.stapling_responder.as_deref().map(Into::into),
+            issuers: files().flat_map(|file| pem::certificates(file.bytes())).collect(),
+            authorities,
+            answers: self.sessions.answers(),
+            algorithms,
         }
     }
 

@@ -40,7 +40,7 @@ impl<'a> Der<'a> {
 
 impl<'a> Der<'a> {
     /// Returns the next element with its tag and length if it has this tag.
-    fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
         let before = self.0;
         self.tagged(tag)?;
         before.get(..before.len() - self.0.len())
@@ -109,11 +109,9 @@ pub(crate) fn fields(der: &[u8]) -> Option<Fields<'_>> {
     })
 }
 
-/// Returns the key identifier of the authority that has signed a certificate (RFC 5280, section 4.2.1.1).
-pub(crate) fn authority_key<'a>(fields: &Fields<'a>) -> Option<&'a [u8]> {
+/// Returns the value of an extension of a certificate.
+pub(crate) fn extension<'a>(fields: &Fields<'a>, name: &[u8]) -> Option<Der<'a>> {
     const EXTENSIONS: u8 = 0xa3;
-    const AUTHORITY_KEY: &[u8] = &[0x55, 29, 35];
-    const KEY_IDENTIFIER: u8 = 0x80;
     let mut rest = fields.rest;
     let mut extensions = loop {
         if let (EXTENSIONS, mut contents) = rest.next()? {
@@ -121,18 +119,25 @@ pub(crate) fn authority_key<'a>(fields: &Fields<'a>) -> Option<&'a [u8]> {
         }
     };
     while let Some(mut extension) = extensions.tagged(SEQUENCE) {
-        if extension.tagged(OID)?.0 != AUTHORITY_KEY {
+        if extension.tagged(OID)?.0 != name {
             continue;
         }
         // Whether it is critical may come in between.
-        let value = loop {
+        loop {
             if let (OCTETS, value) = extension.next()? {
-                break value;
+                return Some(value);
             }
-        };
-        return { value }.tagged(SEQUENCE)?.tagged(KEY_IDENTIFIER).map(|key| key.0);
+        }
     }
     None
+}
+
+/// Returns the key identifier of the authority that has signed a certificate (RFC 5280, section 4.2.1.1).
+pub(crate) fn authority_key<'a>(fields: &Fields<'a>) -> Option<&'a [u8]> {
+    const AUTHORITY_KEY: &[u8] = &[0x55, 29, 35];
+    const KEY_IDENTIFIER: u8 = 0x80;
+    let key = extension(fields, AUTHORITY_KEY)?.tagged(SEQUENCE)?.tagged(KEY_IDENTIFIER)?;
+    Some(key.0)
 }
 
 /// A time in UTC.
@@ -148,7 +153,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl Time {
-    fn read((tag, text): (u8, Der<'_>)) -> Option<Time> {
+    pub(crate) fn read((tag, text): (u8, Der<'_>)) -> Option<Time> {
         let digits = text.0.strip_suffix(b"Z")?;
         if !digits.iter().all(u8::is_ascii_digit) {
             return None;

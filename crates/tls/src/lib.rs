@@ -4,7 +4,7 @@
 //! that of scripts' sockets `scripts`, and that of the program's own calls `outbound`.
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
-//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`; [`upstreams`], `scripts`.
+//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`, `stapling`, `ocsp`; [`upstreams`], `scripts`.
 
 mod authorities;
 mod certificates;
@@ -18,12 +18,14 @@ mod groups;
 mod handshake;
 mod issued;
 mod names;
+mod ocsp;
 mod outbound;
 mod pem;
 mod resolver;
 mod scripts;
 mod sessions;
 mod slot;
+mod stapling;
 mod suites;
 #[cfg(test)]
 mod testing;
@@ -38,4 +40,5 @@ pub use scripts::{
     ScriptCertificate, ScriptContext, ScriptContexts, ScriptHandshakeFault, ScriptSession, script_fault,
 };
 pub use sessions::Sessions;
+pub use stapling::{Staple, StapleQuestion};
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

@@ -1,8 +1,9 @@
 //! Sessions that clients resume: in caches, and in tickets that the clients keep.
 //!
-//! Owns what outlives a configuration: caches by their names, and the keys of tickets. A session is bound to the terms of
+//! Owns what outlives a configuration: caches by their names, the keys of tickets, and answers about certificates. A session is bound to the terms of
 //! client verification under which it began, so that it cannot be taken to a server with others.
 
+use crate::stapling::Answers;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hmac, rand};
 use rustls::server::{ProducesTickets, StoresServerSessions};
@@ -20,6 +21,7 @@ pub(crate) type Terms = [u8; 32];
 pub struct Sessions {
     caches: Arc<Mutex<HashMap<String, Arc<Cache>>>>,
     secrets: Arc<TicketSecrets>,
+    answers: Answers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -38,6 +40,11 @@ impl Sessions {
                 cache
             }
         }
+    }
+
+    /// Returns the answers about certificates.
+    pub(crate) fn answers(&self) -> Answers {
+        self.answers.clone()
     }
 
     /// Returns the keys that the process makes itself.

@@ -1,6 +1,7 @@
 //! The place of one certificate that comes, and changes, while configurations are in force.
 
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,6 +18,18 @@ impl Slot {
     /// Gives this to handshakes from now on.
     pub(crate) fn fill(&self, key: Arc<CertifiedKey>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+
+    /// Has handshakes with this certificate carry an answer of OCSP from now on, or none.
+    pub(crate) fn staple(&self, certificate: &CertificateDer<'_>, answer: Option<&[u8]>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pair) = &*current
+            && pair.cert.first() == Some(certificate)
+        {
+            let mut stapled = CertifiedKey::clone(pair);
+            stapled.ocsp = answer.map(<[u8]>::to_vec);
+            *current = Some(Arc::new(stapled));
+        }
     }
 }
 

@@ -19,3 +19,4 @@ pub mod simulated;
 mod socket;
 pub mod stream;
 pub mod tls_stream;
+mod tls_wire;

@@ -250,6 +250,23 @@ impl Stream {
         matches!(self, Stream::Piped(pipe) if pipe.is_at_end())
     }
 
+    /// Returns true while what is read may have been sent before, by anyone: see [`TlsStream::is_early`].
+    #[inline]
+    pub fn is_early(&self) -> bool {
+        matches!(self, Stream::Tls(tls) if tls.is_early())
+    }
+
+    /// Ready when the handshake is over, and true unless the client has ended the connection before.
+    ///
+    /// # Errors
+    /// Fails if the connection does, or the client breaks the protocol.
+    pub fn poll_secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self {
+            Stream::Tls(tls) => tls.poll_secured(cx),
+            Stream::Plain(_) | Stream::Piped(_) => Poll::Ready(Ok(true)),
+        }
+    }
+
     /// Returns the TLS connection with a client, if it is one.
     pub fn tls(&self) -> Option<&ServerConnection> {
         match self {

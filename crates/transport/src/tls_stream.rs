@@ -4,11 +4,12 @@
 //! the client's first message.
 
 use crate::socket::{Socket, SocketAside};
-use rustls::server::{Accepted, Acceptor};
+use crate::tls_wire::{AsideWire, Wire};
+use rustls::server::{Accepted, Acceptor, ReadEarlyData};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -108,6 +109,7 @@ impl TlsOpening {
                     max_handshake: MAX_HANDSHAKE,
                     has_more: false,
                     is_over: false,
+                    is_early: false,
                 }))
             }
             Err((error, mut alert)) => {
@@ -150,16 +152,25 @@ pub struct TlsStream {
     has_more: bool,
     /// Whether nothing more may be sent, not even the closing alert.
     is_over: bool,
+    /// Whether the client has sent data before the end of its handshake, and neither of them has been read to its end.
+    is_early: bool,
 }
 
 impl TlsStream {
     /// Begins a handshake with an upstream. It is to be finished by [`TlsStream::poll_handshake`].
     pub fn connect(socket: Socket, mut connection: ClientConnection) -> Box<TlsStream> {
         connection.set_buffer_limit(Some(MAX_UNSENT));
-        let (encrypted, received, has_more, is_over) = Default::default();
         let (place, connection) = (Place::Open(socket), Connection::Client(connection));
-        let max_handshake = MAX_UPSTREAM_HANDSHAKE;
-        Box::new(TlsStream { place, connection, encrypted, received, max_handshake, has_more, is_over })
+        Box::new(TlsStream {
+            place,
+            connection,
+            encrypted: 0,
+            received: 0,
+            max_handshake: MAX_UPSTREAM_HANDSHAKE,
+            has_more: false,
+            is_over: false,
+            is_early: false,
+        })
     }
 
     /// Returns what the handshake with a client agreed on; `None` with an upstream.
@@ -178,11 +189,19 @@ impl TlsStream {
         }
     }
 
-    /// Finishes the handshake.
+    /// Finishes the handshake, or its beginning if the client sends early data that is accepted: see [`TlsStream::is_early`].
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
+        if !self.is_early && self.early().is_some() {
+            self.is_early = true;
+            // Some of it may have come with the first message.
+            if let Err(error) = self.decrypt(cx) {
+                return Poll::Ready(Err(HandshakeFault::Tls(error)));
+            }
+            self.has_more = true;
+        }
         loop {
             ready!(self.poll_flush(cx))?;
-            if !self.connection.is_handshaking() {
+            if !self.connection.is_handshaking() || self.is_early {
                 return Poll::Ready(Ok(()));
             }
             if self.received > self.max_handshake {
@@ -206,6 +225,59 @@ impl TlsStream {
             }
             self.has_more = true;
         }
+    }
+
+    /// Returns true while what is read was sent before the end of the handshake, or that is still to come: anyone who has seen
+    /// the client's first bytes may have sent them again (RFC 8470).
+    #[inline]
+    pub fn is_early(&self) -> bool {
+        self.is_early && self.connection.is_handshaking()
+    }
+
+    fn early(&mut self) -> Option<ReadEarlyData<'_>> {
+        match &mut self.connection {
+            Connection::Server(connection) => connection.early_data(),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// Ready when the handshake is over, and true unless the client has ended the connection; early data may still be left
+    /// to read.
+    ///
+    /// # Errors
+    /// Fails if the connection does, or the client breaks the protocol.
+    pub fn poll_secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.connection.is_handshaking() {
+            match self.read_records(cx) {
+                Ok(0) => return Poll::Ready(Ok(false)),
+                Ok(_) => self.has_more = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => {
+                    self.is_over = true;
+                    return Poll::Ready(Err(error));
+                }
+            }
+            self.decrypt_more(cx)?;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Decrypts what was read after the handshake, or its beginning, and answers what is to be answered.
+    fn decrypt_more(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.decrypt(cx).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        // An answer to a change of keys, or tickets. What does not go now goes with the next write.
+        if self.encrypted == 0 && self.connection.wants_write() {
+            let _ = self.poll_flush(cx);
+        }
+        Ok(())
+    }
+
+    /// Reads early data; `None` if none is left.
+    fn read_early(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let is_handshaking = self.connection.is_handshaking();
+        let count = self.early().and_then(|mut early| early.read(buffer).ok()).unwrap_or_default();
+        self.is_early = count > 0 || is_handshaking;
+        (count > 0).then_some(count)
     }
 
     fn read_records(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
@@ -253,6 +325,13 @@ impl TlsStream {
     /// Reads decrypted bytes into `buffer`; 0 is the peer's end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
+            if self.is_early
+                && !buffer.is_empty()
+                && let Some(count) = self.read_early(buffer)
+            {
+                self.has_more = true;
+                return Poll::Ready(Ok(count));
+            }
             match self.connection.reader().read(buffer) {
                 Ok(count) => {
                     self.has_more = count == buffer.len();
@@ -264,6 +343,8 @@ impl TlsStream {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             match self.read_records(cx) {
+                // It has ended within the handshake: nothing else would say so.
+                Ok(0) if self.is_early => return Poll::Ready(Ok(0)),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => {
@@ -271,13 +352,7 @@ impl TlsStream {
                     return Poll::Ready(Err(error));
                 }
             }
-            if let Err(error) = self.decrypt(cx) {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
-            }
-            // An answer to a change of keys. What does not go now goes with the next write.
-            if self.encrypted == 0 && self.connection.wants_write() {
-                let _ = self.poll_flush(cx);
-            }
+            self.decrypt_more(cx)?;
         }
     }
 
@@ -398,52 +473,5 @@ impl AsFd for TlsStream {
             Place::Aside(socket) => socket.as_fd(),
             Place::Gone => unreachable!("a stream whose socket is gone was dropped with it"),
         }
-    }
-}
-
-/// The socket as rustls reads and writes it; what would wait registers the task.
-struct Wire<'a, 'b, 'c> {
-    socket: &'a mut Socket,
-    cx: &'b mut Context<'c>,
-}
-
-fn at_once(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-impl Read for Wire<'_, '_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        at_once(self.socket.poll_read(self.cx, buffer))
-    }
-}
-
-impl Write for Wire<'_, '_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        at_once(self.socket.poll_write(self.cx, parts))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The same for a socket outside of the event loop.
-struct AsideWire<'a>(&'a SocketAside);
-
-impl Write for AsideWire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL | nix::sys::socket::MsgFlags::MSG_DONTWAIT;
-        Ok(nix::sys::socket::send(self.0.as_fd().as_raw_fd(), bytes, flags)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

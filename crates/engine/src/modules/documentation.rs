@@ -23,6 +23,7 @@ impl conf::Loader for Files {
         Ok(match path.file_name().and_then(|name| name.to_str()) {
             Some("account.key") => b"-----BEGIN PRIVATE KEY-----".to_vec(),
             Some("eab.key") => b"a2V5".to_vec(),
+            Some("acme.key") => b"key acme { algorithm hmac-sha256; secret c2VjcmV0; };".to_vec(),
             _ => vec![0; 80],
         })
     }

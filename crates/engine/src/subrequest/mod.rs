@@ -79,6 +79,7 @@ pub fn begin(
     request.head.clone_from(&outer.request.head);
     request.host.extend_from_slice(&outer.request.host);
     request.id = outer.request.id;
+    request.is_early = outer.request.is_early;
     request.length = outer.request.length;
     request.uri = wanted.uri;
     request.args = wanted.args;

@@ -63,9 +63,14 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("ssl_session_reused", "r if the TLS session was resumed, else a dot.", |exchange, _, out| {
         of(exchange, out, |tls, out| out.push(if tls.resumed { b'r' } else { b'.' }))
     }),
-    read("ssl_early_data", "Always empty: early data is not accepted.", |exchange, _, out| {
-        of(exchange, out, |_, _| {})
-    }),
+    read(
+        "ssl_early_data",
+        "1 if the request came before the end of the handshake, so that anyone may have sent it again; else empty.",
+        |exchange, _, out| {
+            let is_early = exchange.request.is_early;
+            of(exchange, out, |_, out| out.extend(is_early.then_some(b'1')))
+        },
+    ),
     read(
         "ssl_client_verify",
         "NONE without a client certificate, SUCCESS, or FAILED: with the reason.",

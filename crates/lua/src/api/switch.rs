@@ -9,6 +9,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use engine::Config;
+use engine::modules::control::TOO_EARLY;
 use engine::modules::switch::{Reach, look_up, look_up_apart};
 use engine::phase::{Effect, SwitchOrder};
 
@@ -190,6 +191,15 @@ unsafe extern "C" fn order(bridge: *mut Bridge, number: u32, asked: *const Order
             target: (asked.has_target != 0).then(|| arg(asked.target, asked.target_len).to_vec()),
             actor: String::from_utf8_lossy(arg(asked.actor, asked.actor_len)).into_owned(),
         };
+        if let Some(request) = frame::request(bridge)
+            && request.exchange.request.is_early
+        {
+            if request.can_end() && asked.may_yield != 0 {
+                *request.want = Some(Want::Exit(c_int::from(TOO_EARLY)));
+                return 1;
+            }
+            return refuse(&mut *bridge, &order, frame::EARLY);
+        }
         let phase = (*bridge).phase;
         let can_wait = WAITS.0 & phase != 0 && asked.may_yield != 0;
         if let (true, Some(want)) = (can_wait, frame::want(bridge)) {
@@ -203,16 +213,20 @@ unsafe extern "C" fn order(bridge: *mut Bridge, number: u32, asked: *const Order
             "a call from C"
         };
         let reason = format!("a switch cannot wait for the store in {place}");
-        let bridge = &mut *bridge;
-        let key = String::from_utf8_lossy(&order.key);
-        let line = format!("[lua] {}: \"{key}\" is not switched: {reason}", order.actor);
-        const ERR: u8 = 4;
-        bridge.world.log(ERR, line.as_bytes());
-        bridge.buffer.clear();
-        bridge.buffer.extend_from_slice(reason.as_bytes());
-        bridge.answer_buffer();
-        0
+        refuse(&mut *bridge, &order, &reason)
     }
+}
+
+/// Logs why there is no order, and tells the script.
+fn refuse(bridge: &mut Bridge, order: &SwitchOrder, reason: &str) -> c_int {
+    const ERR: u8 = 4;
+    let key = String::from_utf8_lossy(&order.key);
+    let line = format!("[lua] {}: \"{key}\" is not switched: {reason}", order.actor);
+    bridge.world.log(ERR, line.as_bytes());
+    bridge.buffer.clear();
+    bridge.buffer.extend_from_slice(reason.as_bytes());
+    bridge.answer_buffer();
+    0
 }
 
 /// Returns the outcome of the order that the script waited for: 1, or 0 with the reason in the bridge. Plain text under

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use engine::Effect;
 use engine::host::ServerChange;
+use engine::modules::control::TOO_EARLY;
 use engine::modules::upstream::Origin;
 use engine::network::Waiting;
 use mlua_sys as ffi;
@@ -180,11 +181,24 @@ unsafe extern "C-unwind" fn order(state: *mut lua_State) -> c_int {
     // raised.
     unsafe {
         let text = |at| String::from_utf8_lossy(stack::bytes(state, at).unwrap_or_default()).into_owned();
+        let is_early = match frame::request(bridge_of(state)) {
+            Some(request) if request.exchange.request.is_early => {
+                if request.can_end() {
+                    *request.want = Some(Want::Exit(c_int::from(TOO_EARLY)));
+                    return 0;
+                }
+                true
+            }
+            _ => false,
+        };
         let Some(script) = frame::script(bridge_of(state)) else { return 0 };
         let is_down = ffi::lua_toboolean(state, 3) != 0;
         let change = ServerChange { group: text(1), server: text(2), is_down, actor: text(4) };
         let (reply, end) = Reply::new(usize::MAX);
-        script.env.host.order_server(change, Box::new(move |outcome| end.give(outcome)));
+        match is_early {
+            true => end.give(Err(frame::EARLY.to_owned())),
+            false => script.env.host.order_server(change, Box::new(move |outcome| end.give(outcome))),
+        }
         let waiting: Waiting = reply.wait();
         *script.want = Some(Want::Effect(Effect::Await(waiting)));
         let number = script.state.scripts().keep_reply(Rc::clone(&reply));

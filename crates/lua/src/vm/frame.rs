@@ -60,6 +60,16 @@ pub(crate) struct CurrentRequest<'a> {
     pub(crate) args: &'a [Vec<u8>],
 }
 
+/// Why a request gives no order that may have been sent again by anyone (RFC 8470).
+pub(crate) const EARLY: &str = "the request came before the end of its client's handshake";
+
+impl CurrentRequest<'_> {
+    /// Returns true if another answer may take the place of the script's.
+    pub(crate) fn can_end(&self) -> bool {
+        !self.exchange.output.head_written() && !self.state.progress.has_requests()
+    }
+}
+
 /// The parts of a frame that has a request or a timer's function, for one API call.
 pub(crate) struct CurrentScript<'a> {
     /// The location whose settings count.

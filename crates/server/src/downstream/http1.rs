@@ -118,6 +118,9 @@ async fn request(cx: &mut RequestCx<'_>) -> After {
     let thread = Rc::clone(&cx.client.thread);
     let mut busy = thread.counters.busy();
     let Some(head) = read_head(cx).await else { return After::Cut };
+    if cx.client.stream.is_early() && !settle_early(cx).await {
+        return After::Cut;
+    }
     busy.answers();
     let (after, _) = answer::serve(cx, head).await;
     drop(busy);
@@ -191,6 +194,36 @@ async fn read_head(cx: &mut RequestCx<'_>) -> Option<Head> {
         }
         return None;
     }
+}
+
+/// Judges a request that came before the end of the handshake: what may change something waits for that end. Returns false if
+/// it does not come.
+#[cold]
+async fn settle_early(cx: &mut RequestCx<'_>) -> bool {
+    cx.exchange.request.is_early = true;
+    if cx.exchange.request.is_safe() {
+        return true;
+    }
+    let scope = cx.generation.default_scope(cx.exchange.connection.listener);
+    let timeout_ms = *cx.generation.config.location(scope).settings.core.head.timeout_ms;
+    let client = &mut *cx.client;
+    client.timeout.start(timeout_ms);
+    let secured = poll_fn(|cx| match client.stream.poll_secured(cx) {
+        Poll::Ready(secured) => Poll::Ready(Ok(matches!(secured, Ok(true)))),
+        Poll::Pending => client.timeout.poll_elapsed(cx).map(Err),
+    })
+    .await;
+    cx.exchange.request.is_early = false;
+    let (status, text) = match secured {
+        Ok(true) => return true,
+        Ok(false) => (400, "client prematurely closed connection while SSL handshaking"),
+        Err(TimedOut) => (408, "client timed out (110: Connection timed out) while SSL handshaking"),
+    };
+    cx.engine(core::choose_server);
+    cx.log(Level::Info, text);
+    cx.exchange.response.status = status;
+    answer::finish(cx);
+    false
 }
 
 /// Discards the rest of the request's body before the next request. Whether a client that waits for `100 Continue` will

@@ -14,5 +14,6 @@ pub(crate) mod process;
 mod reload;
 pub(crate) mod reload_requests;
 mod requirements;
+mod stapling;
 mod system_names;
 mod thread;

@@ -14,6 +14,7 @@ use crate::worker::message::{Message, collect};
 use crate::worker::panics;
 use crate::worker::reload_requests::ReloadRequests;
 use crate::worker::requirements::{boot, temporary_folders};
+use crate::worker::stapling::StaplingTask;
 use crate::worker::system_names::SystemNames;
 use crate::worker::thread::{Channel, WorkerThread};
 use conf::Diagnostic;
@@ -130,6 +131,8 @@ pub(super) struct WorkerProcess {
     pub(super) dicts: lua::Dicts,
     /// Orders certificates, until this process makes room for another one.
     pub(super) acme: Option<AcmeTask>,
+    /// Asks the responders of certificates.
+    pub(super) stapling: StaplingTask,
     /// Keeps the zones of kept responses, once there are any.
     pub(super) cache_keeper: Option<CacheKeeper>,
 }
@@ -180,10 +183,13 @@ impl WorkerProcess {
         let (shared, routing) = start.run(&init).map_err(fail(1))?;
         let (issued, log) = (app.issued.clone(), Arc::clone(&office_log));
         let acme = AcmeTask::start(&shared.control, shared.demands.clone(), Arc::clone(&config), issued, log);
+        let stapling =
+            StaplingTask::start(&shared.control, Arc::clone(&built.contexts), Arc::clone(&office_log));
         let layout = Arc::new(metrics::layout(&config, &routing.groups));
         shared.collector.lock().unwrap_or_else(PoisonError::into_inner).arrange(Arc::clone(&layout));
         let mut process = WorkerProcess {
             acme: Some(acme),
+            stapling,
             cache_keeper: None,
             app,
             groups: Arc::new(SharedGroups::new(&config, &routing, None, &shared.health)),

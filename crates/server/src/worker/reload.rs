@@ -103,6 +103,7 @@ impl WorkerProcess {
         drop(collector);
         stored.commit();
         self.config = candidate.config;
+        self.stapling.follow(candidate.contexts);
         if let Some(acme) = &self.acme {
             acme.follow(Arc::clone(&self.config));
         }

@@ -67,6 +67,9 @@ fn socket(prefix: &Path, path: &str) -> Socket {
     Socket { path: prefix.join(path), mode: 0o600, group: None }
 }
 
+/// The answer to what must not be done twice, before it is known that the client has not sent it before (RFC 8470).
+pub const TOO_EARLY: u16 = 425;
+
 /// The module.
 pub static MODULE: Module = Module { finish: Some(look_at_doors), ..Module::new("control", &[DIRECTIVES]) };
 
@@ -242,6 +245,9 @@ fn problem(status: u16) -> Vec<u8> {
 
 /// The content handler of `control_api`: a command's body is read whole before the control plane sees it.
 fn content(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
+    if exchange.request.is_early {
+        return Verdict::Refuse(TOO_EARLY);
+    }
     if exchange.request.body_settled() {
         return Verdict::Serve(Content::Control);
     }

@@ -69,6 +69,9 @@ pub(super) fn request_text(
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     });
+    if tells_early(exchange, settings) {
+        out.extend_from_slice(b"Early-Data: 1\r\n");
+    }
     if *settings.request.pass_headers {
         let is_hidden = hidden_fields(exchange, settings);
         exchange.request.head.headers.append_to(out, |known, name, _| !is_hidden(known, name));
@@ -192,6 +195,14 @@ pub(super) fn hidden_fields<'s>(
         compiled.suppressed.contains(known, name)
             || conditions.is_some_and(|hidden| hidden.contains(known, name))
     }
+}
+
+/// Returns whether the upstream is to be told that the request may have been sent again (RFC 8470, section 5.1): neither the
+/// client nor the configuration has said it.
+pub(super) fn tells_early(exchange: &Exchange, settings: &ProxySettings) -> bool {
+    exchange.request.is_early
+        && !settings.compiled.suppressed.has(Known::EarlyData)
+        && !(*settings.request.pass_headers && exchange.request.head.headers.has(Known::EarlyData))
 }
 
 /// Says what there is of the response, where the upstream is to say whether that is still good

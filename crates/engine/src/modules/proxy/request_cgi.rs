@@ -3,7 +3,7 @@
 //! Owns which parameters are sent. Must never decide how they are coded: that is `http::cgi`'s.
 
 use super::cgi::Piece;
-use super::request::revalidate;
+use super::request::{revalidate, tells_early};
 use super::{ProxySettings, cache};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -97,6 +97,10 @@ fn append_params(
         cgi::append_field_name(field.name().as_bytes(), &mut name);
         gateway.append_param(&name, value, out);
     });
+    let sets_early = || params.fields.iter().any(|name| cgi::is_field_name(name, b"Early-Data"));
+    if tells_early(exchange, settings) && !sets_early() {
+        gateway.append_param(b"HTTP_EARLY_DATA", b"1", out);
+    }
     if *settings.request.pass_headers {
         let conditions = cache::hides_conditions(exchange).then_some(&settings.compiled.conditions);
         let is_hidden = |known: Option<Known>, field: &[u8]| {

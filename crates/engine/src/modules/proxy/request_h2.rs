@@ -5,7 +5,9 @@
 //! block is the same for every try and every connection.
 
 use super::compile::Line;
-use super::request::{Length, append_method, append_target, body_length, hidden_fields, revalidate};
+use super::request::{
+    Length, append_method, append_target, body_length, hidden_fields, revalidate, tells_early,
+};
 use super::{Pass, PassKind, Plan, ProxySettings};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
@@ -59,6 +61,9 @@ pub(super) fn request_block(
         append_line(exchange, env, line, length, out);
     }
     revalidate(exchange, settings, |name, value| encode_known(out, name, value));
+    if tells_early(exchange, settings) {
+        encode_known(out, Known::EarlyData, b"1");
+    }
     if *settings.request.pass_headers {
         let is_hidden = hidden_fields(exchange, settings);
         let headers = &exchange.request.head.headers;

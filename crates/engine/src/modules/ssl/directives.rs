@@ -83,22 +83,32 @@ pub(super) const CERTIFICATES: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Sends the answer of an OCSP responder with the certificate: that of ssl_stapling_file. Responders are not \
-         asked, which is said when the configuration is loaded.",
+        "Sends the answer of an OCSP responder with the certificate. The responder that the certificate names is asked \
+         beside the traffic, at the start and each hour or sooner, and its answer is sent if the certificate's issuer has \
+         signed it. The issuer's certificate comes from the chain of ssl_certificate, or from ssl_trusted_certificate.",
     )
     .example("ssl_stapling on;"),
     Directive::new("ssl_stapling_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "OCSP response", |ssl| &mut ssl.stapling_file)
     })
-    .doc("The answer of an OCSP responder in DER.")
+    .doc("The answer of an OCSP responder in DER, taken as it is: no responder is asked.")
     .example("ssl_stapling_file stapling.der;"),
-    Directive::new("ssl_stapling_responder", Contexts::HS, Args::Exactly(1), "url", |_, _| Ok(()))
-        .doc("Has no effect: responders are not asked; see ssl_stapling.")
-        .example("ssl_stapling_responder http://ocsp.example.com/;"),
-    Directive::new("ssl_stapling_verify", Contexts::HS, Args::Flag, "on | off", |b, d| b.flag(d).map(drop))
-        .default("off")
-        .doc("Has no effect: the answer in ssl_stapling_file is taken as it is.")
-        .example("ssl_stapling_verify on;"),
+    Directive::new("ssl_stapling_responder", Contexts::HS, Args::Exactly(1), "url", |b, d| {
+        let url = d.args[0].str()?.to_owned();
+        once(b.ssl().stapling_responder.write(Some(url)), d)
+    })
+    .doc("The responder that is asked in the place of those that certificates name: an http address.")
+    .example("ssl_stapling_responder http://ocsp.example.com/;"),
+    Directive::new("ssl_stapling_verify", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().stapling_verify.write(on), d)
+    })
+    .default("off")
+    .doc(
+        "Whether the certificate must lead to an authority of ssl_trusted_certificate for an answer about it to be sent. \
+         That its issuer has signed the answer is verified in any case.",
+    )
+    .example("ssl_stapling_verify on;"),
     refused("ssl", Args::Flag, "on | off", |b, d| match b.flag(d)? {
         false => Ok(()),
         true => Err(Diagnostic::error(d.name.span, "the \"ssl\" directive is removed, as in nginx 1.25")
@@ -175,12 +185,17 @@ pub(super) const HANDSHAKE: &[Directive] = &[
     })
     .doc("Read, and not used: there are no cipher suites with DHE.")
     .example("ssl_dhparam dhparam.pem;"),
-    refused("ssl_early_data", Args::Flag, "on | off", |_, d| {
-        only_off(d, "requests in early data can be replayed; leave it off")
+    Directive::new("ssl_early_data", Contexts::HS, Args::Flag, "on | off", |b, d| {
+        let on = b.flag(d)?;
+        once(b.ssl().handshake.early_data.write(on), d)
     })
     .default("off")
-    .doc("Only off: early data is not accepted.")
-    .example("ssl_early_data off;"),
+    .doc(
+        "Clients that resume a session of TLS 1.3 may send requests before the handshake ends. A session is used once, so \
+         that it takes a cache (ssl_session_cache) and no tickets (ssl_session_tickets off). Upstreams are told by \
+         Early-Data; only GET, HEAD and OPTIONS are served before the handshake ends.",
+    )
+    .example("ssl_early_data on;"),
 ];
 
 pub(super) const SESSIONS: &[Directive] = &[

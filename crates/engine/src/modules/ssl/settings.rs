@@ -99,6 +99,8 @@ settings! {
         pub reject: bool = false,
         /// `ssl_buffer_size`.
         pub buffer_size: u64 = 16 << 10,
+        /// `ssl_early_data`.
+        pub early_data: bool = false,
     }
 }
 
@@ -115,6 +117,10 @@ settings! {
         pub stapling_file: Option<SslFile> = None,
         /// `ssl_stapling`.
         pub stapling: bool = false,
+        /// `ssl_stapling_responder`.
+        pub stapling_responder: Option<String> = None,
+        /// `ssl_stapling_verify`.
+        pub stapling_verify: bool = false,
     }
     nested {
         /// The handshake.

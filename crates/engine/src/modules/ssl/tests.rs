@@ -72,7 +72,7 @@ fn faults_are_named() {
         ("ssl_session_cache shared:a:1k;", "session cache \"a\" is too small"),
         ("ssl_session_ticket_key a.key;", "must be 48 or 80 bytes"),
         ("ssl_conf_command Options x;", "the command \"Options\" of \"ssl_conf_command\""),
-        ("ssl_early_data on;", "\"ssl_early_data\" is known to nginx, not supported"),
+        ("ssl_early_data maybe;", "invalid value \"maybe\""),
         ("ssl_ocsp on;", "\"ssl_ocsp\" is known to nginx, not supported"),
         ("server { ssl on; }", "the \"ssl\" directive is removed"),
         ("server { location / { ssl_protocols TLSv1.3; } }", "directive is not allowed here"),

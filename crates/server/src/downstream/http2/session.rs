@@ -3,7 +3,7 @@
 
 use super::limits;
 use super::slot::Slot;
-use super::stream;
+use super::stream::{self, Opened};
 use crate::context::conn_guard::ConnGuard;
 use crate::context::timeout::Timeout;
 use crate::downstream::conn::{Http2Conn, IdleConn};
@@ -12,6 +12,7 @@ use engine::host::Level;
 use engine::{Exchange, log_line, start_request};
 use http::HeadError;
 use http::h2::{ConnectionFault, ErrorCode, HeadSlot, ReadContext, Received};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use transport::pipe::{Pipe, PipeBudget};
@@ -49,6 +50,8 @@ pub(super) struct Session<'a> {
     is_over: bool,
     /// Whether the time of a connection without streams runs.
     is_timed: bool,
+    /// For streams that came before the end of the handshake: whether that is over.
+    secured: Option<Rc<Cell<bool>>>,
 }
 
 /// What a connection is at the end of its turns.
@@ -90,6 +93,7 @@ impl<'a> Session<'a> {
             has_failed: false,
             is_over: false,
             is_timed: false,
+            secured: None,
         }
     }
 
@@ -129,6 +133,9 @@ impl<'a> Session<'a> {
         }
         for _ in 0..MAX_TURNS {
             let has_read = self.read(cx);
+            if self.secured.is_some() && !self.conn.stream.is_early() {
+                self.tell_secured();
+            }
             let has_run = self.run_streams(cx);
             let has_framed = self.frame();
             let has_sent = self.send(cx);
@@ -148,6 +155,15 @@ impl<'a> Session<'a> {
             }
         }
         Turn::More
+    }
+
+    /// Tells the streams that the handshake is over.
+    #[cold]
+    fn tell_secured(&mut self) {
+        if let Some(secured) = self.secured.take() {
+            secured.set(true);
+            self.slots.iter().for_each(Slot::wake);
+        }
     }
 
     fn become_idle(&mut self) -> Turn {
@@ -338,7 +354,9 @@ impl<'a> Session<'a> {
             pipe.end();
         }
         let guard = ConnGuard::without_connection(thread);
-        let future = Box::pin(stream::serve(guard, Stream::Piped(end), exchange, generation, refused));
+        let secured = self.conn.stream.is_early().then(|| Rc::clone(self.secured.get_or_insert_default()));
+        let opened = Opened { refused, secured };
+        let future = Box::pin(stream::serve(guard, Stream::Piped(end), exchange, generation, opened));
         self.slots.push(Slot::new(stream, pipe, future, cx.waker()));
     }
 

@@ -78,6 +78,11 @@ impl Slot {
         true
     }
 
+    /// Has the future polled with the next turn.
+    pub(super) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
     /// Returns true if the answer was framed to its end.
     pub(super) fn has_answered(&self) -> bool {
         self.answer.has_ended

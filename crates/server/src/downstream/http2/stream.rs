@@ -10,7 +10,9 @@ use crate::request::host::with_env;
 use engine::{Exchange, start_request};
 use http::HeadError;
 use http::h2::ErrorCode;
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use tracing::Span;
 use transport::stream::Stream;
@@ -36,17 +38,54 @@ impl StreamEnd {
     }
 }
 
+/// How a stream was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Why its head cannot be served.
+    pub(super) refused: Option<HeadError>,
+    /// It was opened before the end of the handshake of TLS: whether that is over.
+    pub(super) secured: Option<Rc<Cell<bool>>>,
+}
+
+/// Waits for the end of the handshake, of which the connection wakes its streams. Returns false if it does not come, or the
+/// client has reset the stream.
+async fn is_secured(client: &mut Client, secured: &Cell<bool>, timeout_ms: u64) -> bool {
+    client.timeout.start(timeout_ms);
+    poll_fn(|cx| {
+        if secured.get() {
+            return Poll::Ready(true);
+        }
+        if let Poll::Ready(true) = client.stream.poll_closed(cx) {
+            return Poll::Ready(false);
+        }
+        client.timeout.poll_elapsed(cx).map(|TimedOut| false)
+    })
+    .await
+}
+
 /// Serves the request whose head is in the exchange.
 pub(super) async fn serve(
     guard: ConnGuard,
     stream: Stream,
     mut exchange: Box<Exchange>,
     generation: Pinned,
-    refused: Option<HeadError>,
+    opened: Opened,
 ) -> StreamEnd {
     let ConnGuard { thread, conn_state, .. } = &guard;
     let mut client = Client::new(stream, thread, conn_state);
     exchange.reset(&generation.config, thread.clock.now());
+    if let Some(secured) = opened.secured {
+        exchange.request.is_early = true;
+        if !exchange.request.is_safe() {
+            let scope = generation.default_scope(exchange.connection.listener);
+            let timeout_ms = *generation.config.location(scope).settings.core.head.timeout_ms;
+            if !is_secured(&mut client, &secured, timeout_ms).await {
+                thread.buffers.give_back_exchange(exchange);
+                return StreamEnd::Broken;
+            }
+            exchange.request.is_early = false;
+        }
+    }
     conn_state.serve(generation.number);
     let mut busy = thread.counters.busy();
     busy.answers();
@@ -59,7 +98,7 @@ pub(super) async fn serve(
         begin_inner,
         span,
     };
-    let head = match refused {
+    let head = match opened.refused {
         None => Head::Whole,
         Some(fault) => Head::Refused(with_env(thread, &generation, |env| {
             start_request::reject(cx.exchange, env, fault, b"")
