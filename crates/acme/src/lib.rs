@@ -10,6 +10,7 @@ mod account;
 mod certificate;
 mod client;
 mod demands;
+mod dns_update;
 mod folder;
 mod on_demand;
 mod order;

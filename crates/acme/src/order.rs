@@ -3,7 +3,7 @@
 use crate::client::{Failure, IssuerClient, now_s};
 use crate::folder::Folder;
 use crate::proof::Proof;
-use crate::record::{Record, SetRecord};
+use crate::record::{Record, SetRecord, Setter};
 use crate::traffic::Traffic;
 use engine::modules::acme::{CertificateFacts, ChallengeKind, Identifier, Issuer, KeyKind, Wanted};
 use instant_acme::{
@@ -143,9 +143,8 @@ impl OrderTask<'_> {
                 return Err(Failure::refused(format!("it offers no challenge {kind} for {identifier}")));
             };
             let text = challenge.key_authorization();
-            if let (ChallengeKind::Dns01, Some(hook)) = (kind, &self.issuer.dns_hook) {
-                let (hook, host, value) = (hook.clone(), identifier.to_string(), text.dns_value());
-                let record = Record { hook, host, value };
+            if let (ChallengeKind::Dns01, Some(setter)) = (kind, Setter::of(self.issuer)) {
+                let record = Record { setter, host: identifier.to_string(), value: text.dns_value() };
                 let set = tokio::task::spawn_blocking(move || record.set()).await;
                 let set = set.unwrap_or_else(|error| Err(error.to_string()));
                 proofs.records.push(set.map_err(Failure::refused)?);

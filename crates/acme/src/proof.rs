@@ -73,7 +73,7 @@ impl Proof {
                 let bytes = authorization.as_str().as_bytes().to_vec();
                 (Answered::Token(token.to_owned()), format!("http-{token}"), bytes)
             }
-            ChallengeKind::Dns01 => return Err("no dns_hook sets its record".to_owned()),
+            ChallengeKind::Dns01 => return Err("nothing sets its record".to_owned()),
             ChallengeKind::TlsAlpn01 => {
                 let name = server_name(identifier);
                 let (certificate, key) = certificate(identifier, authorization.digest().as_ref())?;

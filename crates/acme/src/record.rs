@@ -1,7 +1,9 @@
-//! The record that answers dns-01, set and removed by a program of the configuration.
+//! The record that answers dns-01, set and removed by a program of the configuration, or by updates of its zone.
 //!
 //! Owns the program's arguments, its time, and what it says when it fails. It is run without a shell.
 
+use crate::dns_update::{self, Change};
+use engine::modules::acme::{DnsUpdate, Issuer};
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,11 +15,27 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// The most that is kept of what it says.
 const MAX_WORDS: u64 = 1000;
 
+/// Who sets records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setter {
+    /// A program, with its arguments.
+    Hook(Vec<String>),
+    /// The name server of the zone.
+    Update(Box<DnsUpdate>),
+}
+
+impl Setter {
+    /// Returns who sets the records of an issuer's challenges.
+    pub(crate) fn of(issuer: &Issuer) -> Option<Setter> {
+        let update = issuer.dns_update.clone().map(|update| Setter::Update(Box::new(update)));
+        update.or_else(|| issuer.dns_hook.clone().map(Setter::Hook))
+    }
+}
+
 /// A record to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// The program and its arguments.
-    pub(crate) hook: Vec<String>,
+    pub(crate) setter: Setter,
     /// The name of the host that is proven.
     pub(crate) host: String,
     pub(crate) value: String,
@@ -30,7 +48,7 @@ impl Drop for SetRecord {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
             // What fails here leaves a record that proves nothing any more.
-            std::thread::spawn(move || record.run("cleanup", LIMIT));
+            std::thread::spawn(move || record.change(Change::Remove));
         }
     }
 }
@@ -38,14 +56,28 @@ impl Drop for SetRecord {
 impl Record {
     /// Sets the record. Blocks until it can be asked for.
     pub(crate) fn set(self) -> Result<SetRecord, String> {
-        let set = self.run("present", LIMIT);
+        let set = self.change(Change::Add);
         // One that fails may have set it.
         let record = SetRecord(Some(self));
         set.map(|()| record)
     }
 
-    fn run(&self, what: &str, limit: Duration) -> Result<(), String> {
-        let Some((program, arguments)) = self.hook.split_first() else { return Ok(()) };
+    fn change(&self, what: Change) -> Result<(), String> {
+        match (&self.setter, what) {
+            (Setter::Hook(hook), Change::Add) => self.run(hook, "present", LIMIT),
+            (Setter::Hook(hook), Change::Remove) => self.run(hook, "cleanup", LIMIT),
+            (Setter::Update(update), what) => {
+                dns_update::change(update, what, &format!("_acme-challenge.{}", self.host), &self.value)?;
+                if what == Change::Add {
+                    std::thread::sleep(Duration::from_millis(update.wait_ms));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn run(&self, hook: &[String], what: &str, limit: Duration) -> Result<(), String> {
+        let Some((program, arguments)) = hook.split_first() else { return Ok(()) };
         let failed = |why: String| format!("the dns_hook \"{program}\" failed to {what} the record: {why}");
         let mut command = Command::new(program);
         command.args(arguments).args([what, &format!("_acme-challenge.{}", self.host), &self.value]);
@@ -98,8 +130,8 @@ mod tests {
     use super::*;
 
     fn record(script: &str) -> Record {
-        let hook = ["/bin/sh", "-c", script, "x"].map(str::to_owned).to_vec();
-        Record { hook, host: "a.example".into(), value: "v$(x)".into() }
+        let setter = Setter::Hook(["/bin/sh", "-c", script, "x"].map(str::to_owned).to_vec());
+        Record { setter, host: "a.example".into(), value: "v$(x)".into() }
     }
 
     #[test]
@@ -119,12 +151,16 @@ mod tests {
 
     #[test]
     fn failures_say_why() {
-        let failed = |record: Record, limit| record.run("present", limit).unwrap_err();
+        let run = |record: &Record, limit| match &record.setter {
+            Setter::Hook(hook) => record.run(hook, "present", limit),
+            Setter::Update(_) => Ok(()),
+        };
+        let failed = |record: Record, limit| run(&record, limit).unwrap_err();
         let said = failed(record("echo no such zone >&2; echo more >&2; exit 3"), LIMIT);
         assert!(said.contains("failed to present the record: exit status: 3: no such zone"), "{said}");
-        let missing = Record { hook: vec!["/nonexistent/hook".into()], ..record("") };
+        let missing = Record { setter: Setter::Hook(vec!["/nonexistent/hook".into()]), ..record("") };
         assert!(failed(missing, LIMIT).contains("\"/nonexistent/hook\" failed"));
         assert!(failed(record("exec sleep 60"), Duration::from_millis(200)).contains("took longer"));
-        assert!(record("yes | head -c 300000 >&2").run("present", LIMIT).is_ok());
+        assert!(run(&record("yes | head -c 300000 >&2"), LIMIT).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pebble asks for proofs at the ports of the test; its own resolver says that every name is this machine.
 
+mod dns_update;
 mod on_demand;
 
 use super::*;
@@ -30,6 +31,11 @@ struct Pebble {
 impl Pebble {
     /// Starts one whose certificates are valid for so many seconds, with more of its settings; `None` if there is none.
     fn start(test: &str, validity_s: u64, more: &str) -> Option<Pebble> {
+        Pebble::start_with(test, validity_s, more, None)
+    }
+
+    /// The same, with another resolver than its own.
+    fn start_with(test: &str, validity_s: u64, more: &str, asked: Option<&str>) -> Option<Pebble> {
         let path = std::env::var_os("PATH")?;
         let has = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).exists());
         if !has("pebble") || !has("pebble-challtestsrv") {
@@ -59,7 +65,7 @@ impl Pebble {
         resolver.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
         resolver.args(["-management", &format!("127.0.0.1:{}", commands.number)]);
         let mut server = Command::new("pebble");
-        server.args(["-config", &at("pebble.json"), "-dnsserver", &dns_address]);
+        server.args(["-config", &at("pebble.json"), "-dnsserver", asked.unwrap_or(&dns_address)]);
         server.envs([
             ("PEBBLE_VA_NOSLEEP", "1"),
             ("PEBBLE_WFE_NONCEREJECT", "5"),

@@ -1,7 +1,7 @@
 //! The directives of ACME.
 
 use super::certificates::{certificate, duplicate};
-use super::{ChallengeKind, Issuer};
+use super::{ChallengeKind, Issuer, dns_update};
 use crate::config::{Builder, invalid_choice, invalid_parameter};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::ssl::read_file;
@@ -76,7 +76,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
     .default("http-01")
     .doc(
         "How the issuer is shown that a name is ours: http-01 by a text over HTTP at port 80 (any server of the \
-         address answers), tls-alpn-01 in a handshake at port 443, dns-01 by a record that dns_hook sets.",
+         address answers), tls-alpn-01 in a handshake at port 443, dns-01 by a record that dns_update or dns_hook sets.",
     )
     .example("challenge tls-alpn-01;"),
     Directive::new("common_name_in_csr", Contexts::ACME_ISSUER, Args::Flag, "on | off", |b, d| {
@@ -112,6 +112,24 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
          minutes, and exits with 0 once the record can be asked for.",
     )
     .example("dns_hook /usr/local/bin/set-record --zone example.com;"),
+    Directive::new(
+        "dns_update",
+        Contexts::ACME_ISSUER,
+        Args::AtLeast(2),
+        "address[:port] key=file [zone=name] [wait=time]",
+        |b, d| {
+            let update = dns_update::read(b, d)?;
+            duplicate(last(b).dns_update.is_some(), d)?;
+            last(b).dns_update = Some(update);
+            Ok(())
+        },
+    )
+    .doc(
+        "The name server that takes the records of the challenge dns-01 by updates of their zone (RFC 2136), signed with \
+         the key in a file as `tsig-keygen` writes it (TSIG). Without zone= the server is asked which zone a name is in; \
+         wait= is how long it takes other name servers of the zone to have a record.",
+    )
+    .example("dns_update 192.0.2.53 key=acme.key zone=example.com wait=5s;"),
     Directive::new(
         "external_account_key",
         Contexts::ACME_ISSUER,
@@ -223,6 +241,7 @@ fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         contacts: Vec::new(),
         challenge: ChallengeKind::default(),
         dns_hook: None,
+        dns_update: None,
         account_key: None,
         external: None,
         trusted: None,
@@ -251,13 +270,28 @@ fn issuer(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         )
         .help("remove account_key: a key is made, and kept in state_path"));
     }
-    match (issuer.challenge, &issuer.dns_hook) {
-        (ChallengeKind::Dns01, None) => {
-            return Err(Diagnostic::error(word.span, "the challenge \"dns-01\" needs a \"dns_hook\"")
-                .help("name the program that sets records: dns_hook /usr/local/bin/set-record;"));
+    let ways = [("dns_hook", issuer.dns_hook.is_some()), ("dns_update", issuer.dns_update.is_some())];
+    let ways: Vec<_> = ways.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
+    match (issuer.challenge, &ways[..]) {
+        (ChallengeKind::Dns01, []) => {
+            return Err(Diagnostic::error(
+                word.span,
+                "the challenge \"dns-01\" needs a \"dns_update\" or a \"dns_hook\"",
+            )
+            .help(
+                "name the server that takes updates: dns_update 192.0.2.53 key=acme.key; or a program that sets \
+                 records: dns_hook /usr/local/bin/set-record;",
+            ));
         }
-        (ChallengeKind::Http01 | ChallengeKind::TlsAlpn01, Some(_)) => {
-            let text = format!("\"dns_hook\" has no effect with the challenge {}", issuer.challenge);
+        (ChallengeKind::Dns01, [_, other, ..]) => {
+            return Err(Diagnostic::error(
+                word.span,
+                format!("\"{other}\" beside \"dns_hook\": records are set once"),
+            )
+            .help("remove one of them"));
+        }
+        (ChallengeKind::Http01 | ChallengeKind::TlsAlpn01, [way, ..]) => {
+            let text = format!("\"{way}\" has no effect with the challenge {}", issuer.challenge);
             b.diagnostics.push(Diagnostic::warn(word.span, text));
         }
         _ => {}

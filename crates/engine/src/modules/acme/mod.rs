@@ -5,11 +5,13 @@
 
 mod certificates;
 mod directives;
+mod dns_update;
 mod live;
 mod names;
 #[cfg(test)]
 mod tests;
 
+pub use dns_update::{DnsUpdate, TsigAlgorithm, TsigSecret};
 pub use live::AcmeLive;
 pub use names::{Identifier, is_public_host};
 
@@ -34,7 +36,7 @@ pub enum ChallengeKind {
     Http01,
     /// `tls-alpn-01`: by a certificate, in a handshake at port 443.
     TlsAlpn01,
-    /// `dns-01`: by a record of the name, which a program sets.
+    /// `dns-01`: by a record of the name, which a program sets, or an update of the zone.
     Dns01,
 }
 
@@ -96,6 +98,8 @@ pub struct Issuer {
     pub challenge: ChallengeKind,
     /// `dns_hook`: a program and its arguments.
     pub dns_hook: Option<Vec<String>>,
+    /// `dns_update`: the name server that takes records.
+    pub dns_update: Option<DnsUpdate>,
     /// The file of `account_key`; without it one is made.
     pub account_key: Option<SslFile>,
     /// `external_account_key`: the key's name and the key, in base64url.

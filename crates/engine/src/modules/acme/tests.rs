@@ -12,6 +12,7 @@ fn built(http: &str) -> Result<crate::Config, Vec<String>> {
     let files = [
         ("/etc/pointsman/account.key", key),
         ("/etc/pointsman/old.key", "x"),
+        ("/etc/pointsman/acme.key", "key acme { algorithm hmac-sha256; secret c2VjcmV0; };"),
         ("/etc/pointsman/ca.pem", "x"),
     ];
     with_files(&format!("http {{ {http} }}"), &files)
@@ -65,7 +66,21 @@ fn faults_are_named() {
         (issuer("uri http://acme.example/;"), "invalid \"uri\" value \"http://acme.example/\""),
         (issuer("uri https:///dir;"), "invalid \"uri\" value \"https:///dir\""),
         (issuer(&format!("{URI} {URI}")), "\"uri\" directive is duplicate"),
-        (issuer(&format!("{URI} challenge dns-01;")), "the challenge \"dns-01\" needs a \"dns_hook\""),
+        (
+            issuer(&format!("{URI} challenge dns-01;")),
+            "the challenge \"dns-01\" needs a \"dns_update\" or a \"dns_hook\"",
+        ),
+        (
+            issuer(&format!("{URI} challenge dns-01; dns_hook x; dns_update 192.0.2.1 key=acme.key;")),
+            "\"dns_update\" beside \"dns_hook\"",
+        ),
+        (issuer(&format!("{URI} dns_update ns.example key=acme.key;")), "invalid address \"ns.example\""),
+        (issuer(&format!("{URI} dns_update 192.0.2.1 zone=example;")), "\"dns_update\" has no key"),
+        (issuer(&format!("{URI} dns_update 192.0.2.1 wait=x;")), "invalid parameter \"wait=x\""),
+        (
+            issuer(&format!("{URI} dns_update 192.0.2.1 key=old.key;")),
+            "the TSIG key \"/etc/pointsman/old.key\" cannot be used: there is no key in it",
+        ),
         (issuer(&format!("{URI} challenge mail;")), "invalid value \"mail\""),
         (
             issuer(&format!("{URI} account_key rsa:2048;")),
@@ -229,4 +244,17 @@ fn challenge_is_answered_whatever_the_server_does() {
     }
     config.http.acme.live.set_answer("token", None);
     assert_eq!(ask("GET", path), None);
+}
+
+#[test]
+fn updates_of_a_zone_are_read() {
+    let update = "dns_update [2001:db8::1]:5353 key=acme.key zone=example wait=5s;";
+    let config = built(&format!("acme_issuer one {{ {URI} challenge dns-01; {update} }}")).unwrap();
+    let update = config.http.acme.issuers[0].dns_update.as_ref().unwrap();
+    assert_eq!(update.server, "[2001:db8::1]:5353".parse().unwrap());
+    assert_eq!((update.zone.as_deref(), &*update.key_name, update.wait_ms), (Some("example"), "acme", 5000));
+    let config =
+        built(&format!("acme_issuer one {{ {URI} challenge dns-01; dns_update 192.0.2.1 key=acme.key; }}"));
+    let update = config.unwrap().http.acme.issuers[0].dns_update.clone().unwrap();
+    assert_eq!((update.server, update.zone), ("192.0.2.1:53".parse().unwrap(), None));
 }
