@@ -453,3 +453,59 @@ fn http2_early_hints_of_an_upstream_reach_the_stream_before_its_answer() {
         assert_eq!(client.answers(1)[&1], ("200".into(), "xx".into()), "HTTP/{version}");
     }
 }
+
+/// The load of a real client: h2load (Debian's package `nghttp2-client`), 100 streams at a time on each of two connections.
+#[test]
+fn http2_load_of_h2load_goes_on_over_reloads_and_switches() {
+    if Command::new("h2load").arg("--version").stdout(Stdio::null()).status().is_err() {
+        let must = std::env::var("CI").as_deref() == Ok("true");
+        assert!(!must, "h2load is missing, and CI has it load the server");
+        eprintln!("skipped: h2load is not installed");
+        return;
+    }
+    let files = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let pem = files.path().join("a.pem");
+    std::fs::write(&pem, made.pem() + &key.serialize_pem()).unwrap();
+    let port = testkit::ports::reserve().unwrap();
+    let server = Server::start(
+        "",
+        &format!(
+            "log_format load '$connection $status $ssl_session_reused';
+             server {{
+                 listen 127.0.0.1:{} ssl; http2 on; keepalive_requests 1000000;
+                 ssl_certificate {pem}; ssl_certificate_key {pem};
+                 access_log {{folder}}/logs/load.log load;
+                 location / {{ proxy_pass http://$live; }}
+             }}",
+            port.number,
+            pem = pem.display()
+        ),
+    );
+    server.say(&["switch", "127.0.0.1", "green"]).done();
+    let url = format!("https://127.0.0.1:{}/", port.number);
+    let (mut changes, mut rounds) = (0, 0);
+    while changes < 20 {
+        rounds += 1;
+        let mut load = Command::new("h2load");
+        load.args(["-n", "4000", "-c", "2", "-m", "100", &url]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut load = load.spawn().unwrap();
+        while load.try_wait().unwrap().is_none() {
+            server.say(&["reload"]).done();
+            server.say(&["switch", &format!("{changes}.example"), "green"]).done();
+            changes += 1;
+        }
+        let output = load.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let wanted = "4000 total, 4000 started, 4000 done, 4000 succeeded, 0 failed, 0 errored, 0 timeout";
+        assert!(text.contains(wanted), "{text}");
+    }
+    // Each of the connections has shaken hands once.
+    let lines = || std::fs::read_to_string(server.path("logs/load.log")).unwrap();
+    server.until("all requests are logged", || lines().lines().count() == rounds * 4000);
+    let text = lines();
+    let connections: std::collections::BTreeSet<&str> =
+        text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(connections.len(), rounds * 2);
+}

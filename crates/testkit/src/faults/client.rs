@@ -4,33 +4,26 @@
 
 use std::net::SocketAddr;
 
+use super::got::Got;
+use super::http2::Streams;
 use super::scene::Scene;
 use super::script::{HELLO, PING, TUNNELLED, request_body};
 use super::table::{Cell, Client, Fault, Stage};
 use crate::connection::{Connection, PATIENCE, PeerEnd};
 use crate::message::{self, Read, position};
 
-/// The result of a client's request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Got {
-    /// A complete answer: status and body.
-    Whole(u16, Vec<u8>),
-    /// A visibly incomplete answer.
-    Cut(u16, Vec<u8>),
-    /// The connection ended before any answer.
-    Nothing,
-    /// The client did not wait.
-    Left,
-    /// An impossible result: no HTTP, or no bytes before the timeout.
-    Wrong(String),
-}
-
-/// A client's connection to the proxy.
-pub(crate) struct Wire(Connection);
+/// A client's connection to the proxy, and its streams if it speaks HTTP/2.
+pub(crate) struct Wire(Connection, Option<Streams>);
 
 impl Wire {
     pub(crate) fn connect(front: SocketAddr) -> Result<Wire, String> {
-        Connection::connect(&front.into()).map(Wire).map_err(|e| format!("the proxy at {front}: {e}"))
+        let connection = Connection::connect(&front.into());
+        connection.map(|connection| Wire(connection, None)).map_err(|e| format!("the proxy at {front}: {e}"))
+    }
+
+    /// Connects to speak HTTP/2.
+    pub(crate) fn connect_http2(front: SocketAddr) -> Result<Wire, String> {
+        Wire::connect(front).map(|wire| Wire(wire.0, Some(Streams::default())))
     }
 
     /// Sends; a proxy that has closed shows it in its answer.
@@ -38,10 +31,23 @@ impl Wire {
         let _ = self.0.send(bytes);
     }
 
-    /// Requests a path over HTTP/1.1, and reads the answer.
+    /// Requests a path, over HTTP/1.1 unless it speaks HTTP/2, and reads the answer.
     pub(crate) fn get(&mut self, path: &str) -> Got {
+        if self.1.is_some() {
+            return self.ask_http2("GET", path, b"");
+        }
         self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
         self.answer("GET")
+    }
+
+    fn ask_http2(&mut self, method: &str, path: &str, body: &[u8]) -> Got {
+        let Wire(connection, Some(streams)) = self else {
+            return Got::Wrong("it does not speak HTTP/2".to_owned());
+        };
+        let bytes = streams.request(method, path, body);
+        // A proxy that has closed shows it in its answer.
+        let _ = connection.send(&bytes);
+        streams.answer(connection)
     }
 
     /// Reads the answer to a request of this method.
@@ -119,6 +125,8 @@ pub(crate) fn talk(cell: &Cell, wire: &mut Wire, scene: &Scene, is_stuck: &dyn F
             return leave(cell, wire, is_stuck);
         }
         Client::WebSocket => wire.send(format!("{}{upgrade}", line("GET", "1.1")).as_bytes()),
+        Client::Http2 => return wire.ask_http2("GET", &path, b""),
+        Client::Http2Post => return wire.ask_http2("POST", &path, &request_body(&cell.row)),
     }
     match wire.answer(if cell.client == Client::Head { "HEAD" } else { "GET" }) {
         Got::Whole(101, _) => through_tunnel(cell, wire),

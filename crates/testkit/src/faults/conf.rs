@@ -66,7 +66,9 @@ pub(crate) fn text(cells: &[Cell]) -> String {
             address(cell, Role::Backup),
         );
     }
-    out.push_str("server { listen 127.0.0.1:{port:front}; location = /control { return 204; }\n");
+    out.push_str(
+        "server { listen 127.0.0.1:{port:front}; listen 127.0.0.1:{port:http2} http2; location = /control { return 204; }\n",
+    );
     for cell in cells {
         location(&mut out, cell);
     }

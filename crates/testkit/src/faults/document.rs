@@ -25,7 +25,8 @@ group has two servers: the first breaks, the second is a `backup` that works.
 2. A body that is passed on while it arrives (`proxy_request_buffering off`) is sent to one server at most. A body that is
    sent to another server is sent completely.
 3. Once the head has been sent to the client there is no other try. An answer that breaks then is cut so that the client
-   notices: too few bytes, no last chunk, or, if only the end of the connection ends the answer, a reset.
+   notices: too few bytes, no last chunk, or, if only the end of the connection ends the answer, a reset. Over HTTP/2 its
+   stream is reset, and the connection serves on.
 4. A connection to a server on which anything went wrong serves no other request.
 5. A client that leaves is no fault of the server. The connection to the server is closed at once.
 6. The next request is served, whatever happened. Every cell ends with one.
@@ -44,7 +45,8 @@ group has two servers: the first breaks, the second is a `backup` that works.
 | – | impossible, or random |
 
 The clients: GET over HTTP/1.1 and 1.0; HEAD; POST with a length, read first; the same passed on while it arrives; POST
-in chunks; PUT; two GETs in one write; one that leaves as soon as the upstream hangs; one that opens a WebSocket.
+in chunks; PUT; two GETs in one write; one that leaves as soon as the upstream hangs; one that opens a WebSocket; GET and
+POST over HTTP/2 (h2), whose connection is asked again after a cut answer, too.
 ";
 
 /// The heading of the part that comes from a run on nginx.
@@ -105,7 +107,9 @@ fn cell(outcome: &CellOutcome, client: Client) -> String {
         let _ = write!(out, " ({})", outcome.tries);
     }
     let stays = !matches!(client, Client::Get10 | Client::Aborts) && status != 101;
-    if matches!(outcome.answer, Answer::Whole(_)) && stays && !outcome.kept {
+    let goes_on = matches!(outcome.answer, Answer::Whole(_))
+        || client.is_http2() && matches!(outcome.answer, Answer::Cut(_));
+    if goes_on && stays && !outcome.kept {
         out.push_str(", closed");
     }
     if outcome.marked {

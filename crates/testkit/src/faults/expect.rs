@@ -6,7 +6,7 @@
 //! 2. A body that was passed on while it came is sent to one server at most.
 //! 3. Once the head has gone to the client there is no other try. An answer that breaks then is cut so that the client
 //!    sees it, and its connection is closed.
-//! 4. A connection on which anything was wrong serves no other request.
+//! 4. A connection on which anything was wrong serves no other request. Over HTTP/2 that is the stream alone.
 //! 5. A client that goes is no fault of the server; the server's connection is closed at once.
 //! 6. Whatever happened, the next request is served.
 
@@ -144,7 +144,7 @@ fn in_answer(cell: &Cell) -> CellOutcome {
         _ => false,
     };
     if !ends_well {
-        return CellOutcome { answer: Answer::Cut(200), kept: false, ..all };
+        return CellOutcome { answer: Answer::Cut(200), kept: client.is_http2(), ..all };
     }
     let in_order = matches!(row.fault, Fault::Trickle | Fault::Hang) && row.framing != Framing::UntilClose;
     CellOutcome { reused: in_order, ..all }

@@ -9,6 +9,8 @@ mod client;
 mod conf;
 mod document;
 mod expect;
+mod got;
+mod http2;
 mod names;
 mod origin;
 mod run;

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::client::{Got, Wire, next_path, path, talk};
+use super::client::{Wire, next_path, path, talk};
 use super::conf::{self, Role};
 use super::expect::{Answer, CellOutcome, Logged, expected, logged};
+use super::got::Got;
 use super::names::Names;
 use super::origin::Origins;
 use super::scene::{Link, Scene};
@@ -44,13 +45,15 @@ pub fn run(
     at_a_time: Option<usize>,
     tell: &(dyn Fn(&Seen) + Sync),
 ) -> Result<Vec<Seen>, String> {
-    let dir = TestDir::new("{port:front} {port:back} {port:names} {port:dead}")?;
+    let dir = TestDir::new("{port:front} {port:http2} {port:back} {port:names} {port:dead}")?;
     let conf = dir.fill_in(&conf::text(cells));
     dir.write("conf/nginx.conf", conf.as_bytes(), 0o644)?;
     let names = Names::start(cells, dir.port("names")?)?;
     let setup = Setup { binary, dir: &dir, needs: &[], conf: "conf/nginx.conf", daemon: false };
     let server = Server::start(setup).map_err(|e| format!("{e}\n{}", dir.evidence()))?;
-    let run = Run { dir: &dir, names: &names, front: ([127, 0, 0, 1], dir.port("front")?).into() };
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let (front, http2) = (at(dir.port("front")?), at(dir.port("http2")?));
+    let run = Run { dir: &dir, names: &names, front, http2 };
     let next = AtomicUsize::new(0);
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -80,6 +83,8 @@ struct Run<'a> {
     dir: &'a TestDir,
     names: &'a Names,
     front: SocketAddr,
+    /// The same for clients of HTTP/2.
+    http2: SocketAddr,
 }
 
 /// The raw observation of a cell.
@@ -123,7 +128,10 @@ impl Run<'_> {
         if cell.row.stage == Stage::Reused {
             self.warm_up(cell, scene)?;
         }
-        let mut wire = Wire::connect(self.front)?;
+        let mut wire = match cell.client.is_http2() {
+            true => Wire::connect_http2(self.http2)?,
+            false => Wire::connect(self.front)?,
+        };
         let is_stuck = || match cell.row.stage {
             Stage::LookUp => self.names.was_asked(cell),
             Stage::Connect => connecting(cell, port) >= 2,
@@ -137,7 +145,12 @@ impl Run<'_> {
             return Ok((got, false, Some(next)));
         }
         let mut kept = false;
-        if matches!(got, Got::Whole(status, _) if status != 101) && cell.client != Client::Get10 {
+        let may_go_on = match got {
+            Got::Whole(status, _) => status != 101 && cell.client != Client::Get10,
+            Got::Cut(..) => cell.client.is_http2(),
+            _ => false,
+        };
+        if may_go_on {
             let again = if cell.client == Client::Pipelined {
                 wire.answer("GET")
             } else {

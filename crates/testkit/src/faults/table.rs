@@ -209,11 +209,15 @@ pub enum Client {
     Aborts,
     /// One that asks for a WebSocket.
     WebSocket,
+    /// GET over HTTP/2 in clear.
+    Http2,
+    /// POST over HTTP/2 in clear; the proxy reads the body first.
+    Http2Post,
 }
 
 impl Client {
     /// All, as the document's columns.
-    pub const ALL: [Client; 10] = [
+    pub const ALL: [Client; 12] = [
         Client::Get,
         Client::Get10,
         Client::Head,
@@ -224,6 +228,8 @@ impl Client {
         Client::Pipelined,
         Client::Aborts,
         Client::WebSocket,
+        Client::Http2,
+        Client::Http2Post,
     ];
 
     /// Its name in test names.
@@ -239,6 +245,8 @@ impl Client {
             Client::Pipelined => "pipelined",
             Client::Aborts => "aborts",
             Client::WebSocket => "websocket",
+            Client::Http2 => "h2",
+            Client::Http2Post => "h2-post",
         }
     }
 
@@ -255,17 +263,27 @@ impl Client {
             Client::Pipelined => "pipelined",
             Client::Aborts => "aborts",
             Client::WebSocket => "WebSocket",
+            Client::Http2 => "GET h2",
+            Client::Http2Post => "POST h2",
         }
     }
 
     /// Returns true if it sends a body.
     pub(crate) fn has_body(self) -> bool {
-        matches!(self, Client::Post | Client::PostStreamed | Client::PostChunked | Client::Put)
+        matches!(
+            self,
+            Client::Post | Client::PostStreamed | Client::PostChunked | Client::Put | Client::Http2Post
+        )
     }
 
     /// Returns true if its request must not be sent twice (nginx names POST, LOCK and PATCH).
     pub(crate) fn is_non_idempotent(self) -> bool {
-        matches!(self, Client::Post | Client::PostStreamed | Client::PostChunked)
+        matches!(self, Client::Post | Client::PostStreamed | Client::PostChunked | Client::Http2Post)
+    }
+
+    /// Returns true if it speaks HTTP/2: a fault ends its stream, and never its connection.
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Client::Http2 | Client::Http2Post)
     }
 }
 
@@ -301,7 +319,8 @@ impl Row {
             (Stage::AtEnd, _, Client::Aborts) if self.framing == Framing::Length => false,
             (_, fault, Client::Aborts) => fault == Fault::Hang,
             (Stage::Tunnel, _, client) => client == Client::WebSocket,
-            (_, Fault::EarlyClose | Fault::EarlyDrain, client) => client.has_body(),
+            // The client of HTTP/2 sends no body that is larger than its windows.
+            (_, Fault::EarlyClose | Fault::EarlyDrain, client) => client.has_body() && !client.is_http2(),
             // Whether any of the request was sent before the reset is random.
             (_, Fault::ResetAtOnce, client) => !client.is_non_idempotent() && client != Client::WebSocket,
             // Its answer ends with the head; where bytes follow, they are too many.
