@@ -9,7 +9,7 @@ use http::h2::hpack::{HpackDecoder, encode_field};
 use std::collections::BTreeMap;
 
 /// A client of HTTP/2 that has exchanged settings.
-struct Client {
+pub(super) struct Client {
     stream: UnixStream,
     decoder: HpackDecoder,
     unread: Vec<u8>,
@@ -39,7 +39,7 @@ fn data(stream: u32, flags: u8, len: usize) -> Vec<u8> {
 }
 
 impl Client {
-    fn new(stream: UnixStream) -> Client {
+    pub(super) fn new(stream: UnixStream) -> Client {
         let mut client = Client { stream, decoder: HpackDecoder::default(), unread: Vec::new() };
         let mut start = PREFACE.to_vec();
         frame::write_settings(&mut start, &[]);
@@ -47,11 +47,11 @@ impl Client {
         client
     }
 
-    fn send(&mut self, frames: &[u8]) {
+    pub(super) fn send(&mut self, frames: &[u8]) {
         self.stream.write_all(frames).unwrap();
     }
 
-    fn ask(&mut self, stream: u32, host: &str) {
+    pub(super) fn ask(&mut self, stream: u32, host: &str) {
         self.send(&head(stream, END_STREAM, &[(":authority", host)]));
     }
 
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Returns the next frame of these kinds.
-    fn next_of(&mut self, kinds: &[FrameKind]) -> Option<(FrameHeader, Vec<u8>)> {
+    pub(super) fn next_of(&mut self, kinds: &[FrameKind]) -> Option<(FrameHeader, Vec<u8>)> {
         loop {
             let (header, payload) = self.next()?;
             if kinds.contains(&header.kind) {
@@ -103,7 +103,7 @@ impl Client {
         answers
     }
 
-    fn status(&mut self, block: &[u8]) -> String {
+    pub(super) fn status(&mut self, block: &[u8]) -> String {
         let mut status = String::new();
         let decoded = self.decoder.decode(block, &mut Vec::new(), |name, value| {
             if name == b":status" {

@@ -14,6 +14,7 @@ mod grpc;
 mod health;
 mod holds;
 mod http2;
+mod http2_hostile;
 mod identity;
 mod journal;
 mod kept;
