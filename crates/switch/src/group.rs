@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::server::{GROUP_SUBJECT, server_address};
+use crate::server::{FORGOTTEN_SUBJECT, GROUP_SUBJECT, server_address};
 use crate::{BaseGroup, Code, Refusal, Rules, ServerParams, SubjectChange, Subjects};
 
 /// The word of `targets` that admits groups made at run time; so no such group is called so.
@@ -58,6 +58,9 @@ impl GroupOrder {
                 group.eq_ignore_ascii_case(&self.group) && (entry.is_none() || servers.iter().any(is_own))
             }
             GroupVerb::Remove if of_group => change.after.is_none(),
+            GroupVerb::Remove if change.subject == FORGOTTEN_SUBJECT => {
+                self.group.eq_ignore_ascii_case(&change.name)
+            }
             GroupVerb::Remove => {
                 let named = change.named_server();
                 named.is_some_and(|(group, _)| group.eq_ignore_ascii_case(&self.group))

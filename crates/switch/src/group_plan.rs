@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::group::{base, check_name, configured, is_removal};
-use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, server_address, subject_name};
+use crate::server::{FORGOTTEN_SUBJECT, GROUP_SUBJECT, SERVER_SUBJECT, server_address, subject_name};
 use crate::server_plan::{bad_address, bad_order, check_groups, check_params, of_server, shown};
 use crate::{
     Code, GroupOrder, GroupUse, GroupVerb, MadeGroup, Refusal, Rules, ServerEntry, ServerParams,
@@ -83,29 +83,35 @@ fn remove(table: &Table, rules: &Rules, name: &str) -> Result<Vec<SubjectChange>
             None => Refusal::unknown_group(rules, subjects, &name),
         });
     };
-    let changes = vec![of_group(&name, Some(value.value.clone()), None)];
-    let changes = completed(table, rules, changes, true)?;
+    let mut changes = vec![of_group(&name, Some(value.value.clone()), None)];
+    if configured(rules, &name).is_none() {
+        let subject = FORGOTTEN_SUBJECT.to_owned();
+        changes.push(SubjectChange { subject, name: name.clone(), before: None, after: None, undoes: None });
+    }
+    let changes = completed(table, rules, changes, &[], true)?;
     check(table, rules, &changes)?;
     Ok(changes)
 }
 
-/// Returns changes with those of the servers of groups that go by them: what was said of these is forgotten. Unless `force`,
-/// what was said since is a newer decision.
+/// Returns changes with those of the servers of groups that go by them, as of those in whose place older ones of their names come
+/// back (`replaced`): what was said of these is forgotten. Unless `force`, what was said since is a newer decision.
 pub(crate) fn completed(
     table: &Table,
     rules: &Rules,
     mut changes: Vec<SubjectChange>,
+    replaced: &[String],
     force: bool,
 ) -> Result<Vec<SubjectChange>, Refusal> {
-    let leaving: Vec<String> = changes
+    let leaving = changes
         .iter()
         .filter(|change| is_removal(change) && configured(rules, &change.name).is_none())
-        .map(|change| change.name.clone())
-        .collect();
-    for group in leaving {
+        .map(|change| (change.name.clone(), true));
+    let leaving: Vec<(String, bool)> =
+        leaving.chain(replaced.iter().map(|group| (group.clone(), false))).collect();
+    for (group, is_leaving) in leaving {
         for (name, value) in said(table.subjects(), &group) {
             let known = changes.iter_mut().find(|one| one.subject == SERVER_SUBJECT && one.name == name);
-            if known.as_ref().is_some_and(|known| known.after.is_none()) {
+            if known.as_ref().is_some_and(|known| !is_leaving || known.after.is_none()) {
                 continue;
             }
             if !force {
@@ -134,7 +140,7 @@ pub(crate) fn check(table: &Table, rules: &Rules, changes: &[SubjectChange]) -> 
                 return Err(Refusal::group_in_use(&change.name, &uses));
             }
         }
-        let (None, Some(made)) = (&change.before, &change.after) else { continue };
+        let Some(made) = change.after.as_ref().filter(|_| change.before != change.after) else { continue };
         match configured(rules, &change.name) {
             Some(known) if !known.adopts => return Err(Refusal::group_exists(&known.name, true)),
             Some(_) => {}

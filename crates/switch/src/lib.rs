@@ -26,6 +26,7 @@ mod order;
 mod overlay;
 mod plan;
 mod refusal;
+mod remade;
 mod route;
 mod rules;
 mod server;

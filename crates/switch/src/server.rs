@@ -12,6 +12,9 @@ use crate::SubjectChange;
 pub const SERVER_SUBJECT: &str = "server";
 /// The subject of a group that was made at run time. Its name is that of the group in lower case.
 pub const GROUP_SUBJECT: &str = "group";
+/// The subject that a commit has beside a removed group, and under its name, if the servers that were said of it went with it. It
+/// never has a value.
+pub(crate) const FORGOTTEN_SUBJECT: &str = "forgotten";
 
 /// The name, among the servers of a group, under which it is pinned: no server is called so.
 pub(crate) const PIN: &str = "*";

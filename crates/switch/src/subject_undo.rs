@@ -34,13 +34,18 @@ pub(crate) fn undo(
             "undo the newer change first, or repeat the order with force",
         ));
     }
+    let replaced = replaced(table, undoing, |_| false);
     let changes: Vec<SubjectChange> = undoing
         .subjects()
         .iter()
         .map(|undone| taken_back(table, undone))
-        .filter(|change| change.before != change.after)
+        // That one group takes the place of another one is said, even if both have the same settings.
+        .filter(|change| change.before != change.after || is_replaced(change, &replaced))
         .collect();
-    let changes = group_plan::completed(table, rules, changes, force)?;
+    if changes.iter().all(|change| change.before == change.after) {
+        return Ok(Vec::new());
+    }
+    let changes = group_plan::completed(table, rules, changes, &replaced, force)?;
     group_plan::check(table, rules, &changes)?;
     check_groups(table, rules, &changes, force)?;
     Ok(changes)
@@ -75,9 +80,23 @@ pub(crate) fn revert(table: &Table, rules: &Rules, undoing: &Undoing) -> Result<
         }
     };
     let changes = undoing.subjects().iter().map(change).collect();
-    let changes = group_plan::completed(table, rules, changes, true)?;
+    let replaced = replaced(table, undoing, is_left);
+    let changes = group_plan::completed(table, rules, changes, &replaced, true)?;
     group_plan::check(table, rules, &changes)?;
     Ok(changes)
+}
+
+/// Returns the groups in whose place an older one of the same name comes back.
+fn replaced(table: &Table, undoing: &Undoing, is_left: impl Fn(&UndoneSubject) -> bool) -> Vec<String> {
+    let groups = undoing.subjects().iter().filter(|undone| undone.subject == GROUP_SUBJECT);
+    let is_replaced = |undone: &&UndoneSubject| {
+        undone.restore.is_some() && current(table, undone).is_some() && !is_left(undone)
+    };
+    groups.filter(is_replaced).map(|undone| undone.name.clone()).collect()
+}
+
+fn is_replaced(change: &SubjectChange, replaced: &[String]) -> bool {
+    change.subject == GROUP_SUBJECT && replaced.contains(&change.name)
 }
 
 fn taken_back(table: &Table, undone: &UndoneSubject) -> SubjectChange {

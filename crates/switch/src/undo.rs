@@ -13,10 +13,8 @@
 
 use hashbrown::HashMap;
 
+use crate::remade::{Implied, PAGE, each_newer, implied, lapsed};
 use crate::{Change, Filter, Key, Route, Store, StoreFault, SubjectChange, UndoneDefault, commit_at};
-
-/// Commits that are read at a time.
-const PAGE: usize = 64;
 
 /// The changes to take back, with their history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +96,23 @@ impl Walk {
         }
     }
 
+    /// Takes what a commit says of a server by what it does to its group. Returns true if it is in effect: nothing is said of the
+    /// server then.
+    fn imply(&mut self, revision: u64, implied: Implied) -> bool {
+        if implied == Implied::Unsaid {
+            self.seen.get_or_insert(None);
+        }
+        match implied {
+            _ if self.is_dead(revision) => false,
+            Implied::Unsaid => true,
+            Implied::TakesBack(of) => {
+                self.dead.push((of, revision));
+                self.lapsed.push(of);
+                false
+            }
+        }
+    }
+
     fn is_dead(&self, revision: u64) -> bool {
         self.dead.iter().any(|&(dead, _)| dead == revision)
     }
@@ -125,11 +140,17 @@ impl Walk {
         let mut before_revision = revision;
         loop {
             let (changes, next) = older(before_revision)?;
-            for (revision, change) in &changes {
-                if let Step::Stands = self.step(*revision, change) {
-                    return Ok(change.after.clone());
+            for (revision, older) in &changes {
+                match older {
+                    Older::Named(change) => {
+                        if let Step::Stands = self.step(*revision, change) {
+                            return Ok(change.after.clone());
+                        }
+                        oldest.clone_from(&change.before);
+                    }
+                    Older::Implied(implied) if self.imply(*revision, *implied) => return Ok(None),
+                    Older::Implied(_) => {}
                 }
-                oldest.clone_from(&change.before);
             }
             match next {
                 Some(next) => before_revision = next,
@@ -139,23 +160,32 @@ impl Walk {
     }
 }
 
-/// Changes with their revisions, newest first, and where older ones begin, if there are any.
-type Page = (Vec<(u64, Change)>, Option<u64>);
+/// What an older commit says.
+enum Older {
+    /// It names the key or the server.
+    Named(Change),
+    /// It names the server's group.
+    Implied(Implied),
+}
+
+/// What older commits say with their revisions, newest first, and where still older ones begin, if there are any.
+type Page = (Vec<(u64, Older)>, Option<u64>);
 
 /// Returns the changes of a key before a revision.
 fn older_of_key(store: &mut dyn Store, key: &Key, before: u64) -> Result<Page, StoreFault> {
     let page = store.changes_of(key, Some(before), PAGE)?;
     let next = page.last().filter(|_| page.len() == PAGE).map(|(revision, _)| *revision);
-    Ok((page, next))
+    Ok((page.into_iter().map(|(revision, change)| (revision, Older::Named(change))).collect(), next))
 }
 
 /// Returns the changes of a server or a group before a revision.
 fn older_of_subject(store: &mut dyn Store, of: &SubjectChange, before: u64) -> Result<Page, StoreFault> {
     let page = store.history(&Filter { key: None, before_revision: Some(before), limit: PAGE })?;
     let next = page.last().filter(|_| page.len() == PAGE).map(|commit| commit.revision);
-    let changes = page.iter().flat_map(|commit| {
-        let changes = commit.subjects.iter().filter(|change| is_of(change, of));
-        changes.map(|change| (commit.revision, as_key(change)))
+    let changes = page.iter().filter_map(|commit| {
+        let named = commit.subjects.iter().find(|change| is_of(change, of));
+        let named = named.map(|change| Older::Named(as_key(change)));
+        Some((commit.revision, named.or_else(|| implied(commit, of).map(Older::Implied))?))
     });
     Ok((changes.collect(), next))
 }
@@ -177,41 +207,34 @@ impl Undoing {
         // The default is walked back like a key.
         let mut default = commit.moved_default().and_then(|change| change.before.clone());
         let mut default_walk = Walk::default();
-        let mut others: Vec<(&SubjectChange, Walk)> = commit
-            .subjects
-            .iter()
-            .filter(|one| one.is_of_server())
-            .map(|one| (one, Walk::default()))
-            .collect();
-        let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
-        loop {
-            let page = store.history(&filter)?;
-            for newer in page.iter().take_while(|newer| newer.revision > revision) {
-                for change in &newer.changes {
-                    let Some(walk) = walks.get_mut(&change.key) else { continue };
-                    if let Step::Stands = walk.step(newer.revision, change) {
-                        walk.later.get_or_insert(newer.revision);
-                    }
-                }
-                if default.is_some()
-                    && let Some(change) = newer.moved_default()
-                    && let Step::Stands = default_walk.step(newer.revision, &as_key(change))
-                {
-                    default_walk.later.get_or_insert(newer.revision);
-                }
-                for (undone, walk) in &mut others {
-                    if let Some(change) = newer.subjects.iter().find(|change| is_of(change, undone))
-                        && let Step::Stands = walk.step(newer.revision, &as_key(change))
-                    {
-                        walk.later.get_or_insert(newer.revision);
-                    }
+        // With a group come the servers that it had, those too that the commit does not name.
+        let beneath = lapsed(store, &commit)?;
+        let named = commit.subjects.iter().filter(|one| one.is_of_server()).chain(&beneath);
+        let mut others: Vec<(&SubjectChange, Walk)> = named.map(|one| (one, Walk::default())).collect();
+        each_newer(store, revision, |newer| {
+            for change in &newer.changes {
+                let Some(walk) = walks.get_mut(&change.key) else { continue };
+                if let Step::Stands = walk.step(newer.revision, change) {
+                    walk.later.get_or_insert(newer.revision);
                 }
             }
-            match page.last() {
-                Some(oldest) if oldest.revision > revision => filter.before_revision = Some(oldest.revision),
-                _ => break,
+            if default.is_some()
+                && let Some(change) = newer.moved_default()
+                && let Step::Stands = default_walk.step(newer.revision, &as_key(change))
+            {
+                default_walk.later.get_or_insert(newer.revision);
             }
-        }
+            for (undone, walk) in &mut others {
+                let named = newer.subjects.iter().find(|change| is_of(change, undone));
+                let stands = match named {
+                    Some(change) => matches!(walk.step(newer.revision, &as_key(change)), Step::Stands),
+                    None => implied(newer, undone).is_some_and(|implied| walk.imply(newer.revision, implied)),
+                };
+                if stands {
+                    walk.later.get_or_insert(newer.revision);
+                }
+            }
+        })?;
         let mut keys = Vec::with_capacity(commit.changes.len());
         for change in &commit.changes {
             let walk = walks.remove(&change.key).unwrap_or_default();
@@ -229,18 +252,16 @@ impl Undoing {
         let mut subjects = Vec::with_capacity(others.len());
         for (change, walk) in others.into_iter().filter(|(_, walk)| !walk.is_dead(revision)) {
             let key_change = as_key(change);
-            subjects.push(UndoneSubject {
-                subject: change.subject.clone(),
-                name: change.name.clone(),
-                of: revision,
-                later: walk.since(revision),
-                seen: text(walk.seen.clone().unwrap_or_else(|| key_change.after.clone())),
-                restore: text(walk.beneath(
-                    |before| older_of_subject(store, change, before),
-                    revision,
-                    &key_change,
-                )?),
-            });
+            let (later, seen) = (walk.since(revision), walk.seen.clone());
+            let older = |before| older_of_subject(store, change, before);
+            let restore = text(walk.beneath(older, revision, &key_change)?);
+            // The commit does not name it, and nothing of it comes back.
+            if restore == change.after && beneath.contains(change) {
+                continue;
+            }
+            let seen = text(seen.unwrap_or(key_change.after));
+            let (subject, name) = (change.subject.clone(), change.name.clone());
+            subjects.push(UndoneSubject { subject, name, of: revision, later, seen, restore });
         }
         if default_walk.is_dead(revision) {
             default = None;

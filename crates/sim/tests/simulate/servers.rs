@@ -204,7 +204,8 @@ impl Run {
     /// Takes a commit's changes as decisions. One that takes others back decides only that servers go with their group, if they do
     /// not by what is taken back.
     fn decide(&mut self, commit: &Commit, is_of_undo: bool) {
-        let gone = commit.subjects.iter().filter(|one| one.subject == GROUP_SUBJECT && one.after.is_none());
+        // One that goes, or gives its place to an older one of its name.
+        let gone = commit.subjects.iter().filter(|one| one.subject == GROUP_SUBJECT && one.before.is_some());
         let gone: Vec<&str> = gone.map(|one| &*one.name).collect();
         for change in &commit.subjects {
             let goes_with = change.named_server().is_some_and(|(group, _)| gone.contains(&group));
@@ -221,6 +222,20 @@ impl Run {
         }
     }
 
+    /// A group that is made has no server but those that its commit names, whatever was said of an older one; one that is removed
+    /// goes with all of them, unless a block has taken it over.
+    fn decide_for_others(&mut self, group: &str, commit: &Commit) {
+        // The last is whether it is pinned.
+        for server in SERVERS.into_iter().chain(["*"]) {
+            let name = format!("{group} {server}");
+            if !commit.subjects.iter().any(|one| one.subject == SERVER_SUBJECT && one.name == name) {
+                let decision =
+                    Decision { revision: commit.revision, says: None, gone: false, is_of_undo: false };
+                self.decisions.entry((SERVER_SUBJECT.to_owned(), name)).or_default().push(decision);
+            }
+        }
+    }
+
     /// Returns what the newest decision that stands says.
     fn decided(&self, name: &(String, String)) -> Option<String> {
         let decisions = self.decisions.get(name)?;
@@ -231,22 +246,10 @@ impl Run {
         MadeGroup::find(self.table.subjects(), group).is_some()
     }
 
-    /// Returns true if a group was removed and that waits to be confirmed: whether one of its name that is made meanwhile is the
-    /// same is not modelled.
-    fn may_come_back(&mut self, group: &str) -> bool {
-        let pending = self.store.load().unwrap().pending;
-        let decisions = self.decisions.get(&(GROUP_SUBJECT.to_owned(), group.to_owned()));
-        let is_pending = |one: &Decision| pending.iter().any(|waiting| waiting.revision == one.revision);
-        decisions.into_iter().flatten().any(|one| one.says.is_none() && !one.gone && is_pending(one))
-    }
-
     /// Makes a group, or removes one.
     fn change_group(&mut self) {
         let group = *self.seeded.one_of(&MADE);
         let count = self.seeded.below(3);
-        if self.may_come_back(group) {
-            return;
-        }
         let like = self.seeded.chance(50).then(|| (*self.seeded.one_of(&GROUPS)).to_owned());
         let servers: Vec<(String, switch::ServerParams)> = SERVERS[..count]
             .iter()
@@ -270,6 +273,9 @@ impl Run {
             }
         };
         self.decide(&commit, false);
+        if matches!(verb, GroupVerb::Make { .. }) || !self.file.contains_key(group) {
+            self.decide_for_others(group, &commit);
+        }
         let said = overlay_of(self.table.subjects(), group);
         let names: Vec<&str> = said.iter().map(|one| &*one.name).collect();
         let mut own: Vec<&str> = servers.iter().map(|(name, _)| &**name).collect();
