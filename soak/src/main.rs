@@ -5,6 +5,7 @@
 
 mod bodies;
 mod body;
+mod checks;
 mod client;
 mod connection;
 mod control;
@@ -13,6 +14,7 @@ mod durations;
 mod frames;
 mod gaps;
 mod gateway;
+mod groups;
 mod keys;
 mod kills;
 mod load;
@@ -104,6 +106,10 @@ enum Test {
     Servers,
     /// All processes are killed while servers are changed
     ServerKills,
+    /// The servers of a thousand groups are changed one by one: their cost
+    Groups,
+    /// The CPU time of 200 health checks a second beside HAProxy's, and what they do to the traffic
+    Checks,
     /// The time without an answer after kills of the worker and of the master, beside nginx
     Gaps,
     /// Two writers give orders that expect a revision
@@ -133,6 +139,8 @@ fn main() -> ExitCode {
             Test::Kills => kills::run,
             Test::Servers => servers::run,
             Test::ServerKills => servers::kills::run,
+            Test::Groups => groups::run,
+            Test::Checks => checks::run,
             Test::Gaps => gaps::run,
             Test::Race => race::run,
             Test::Keys => keys::run,

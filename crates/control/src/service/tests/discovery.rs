@@ -11,7 +11,7 @@ use switch::{ServerOrder, ServerSource, ServerVerb};
 use upstream::GroupSets;
 
 /// Knot DNS with the zone `test`.
-struct NameServer {
+pub(super) struct NameServer {
     folder: tempfile::TempDir,
     child: Child,
     address: SocketAddr,
@@ -20,7 +20,7 @@ struct NameServer {
 
 impl NameServer {
     /// Starts it with these records; `None` where it is not installed, but for CI.
-    fn start(records: &str) -> Option<NameServer> {
+    pub(super) fn start(records: &str) -> Option<NameServer> {
         let is_there = Command::new("knotd").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_there {
             assert!(
@@ -71,8 +71,13 @@ impl NameServer {
         knotc.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Other records from now on.
-    fn set(&self, records: &str) {
+    pub(super) fn set(&self, records: &str) {
         self.serial.set(self.serial.get() + 1);
         write_zone(self.folder.path(), records, self.serial.get());
         assert!(self.knotc(&["zone-reload", "test"]), "{records}");
@@ -130,7 +135,12 @@ impl World {
 
     /// The group with one name, whose questions take a second at most.
     fn named(server: &NameServer, more: &str) -> World {
-        let resolver = format!("resolver {}; resolver_timeout 1s;", server.address);
+        World::named_at(server.address, more)
+    }
+
+    /// The same at the address of a name server.
+    pub(super) fn named_at(address: SocketAddr, more: &str) -> World {
+        let resolver = format!("resolver {address}; resolver_timeout 1s;");
         World::start(&format!("{resolver} server app.test:81 resolve; {more}"))
     }
 
@@ -170,7 +180,7 @@ impl World {
     }
 
     /// Stops, and starts again on the same folder.
-    fn restart(self) -> World {
+    pub(super) fn restart(self) -> World {
         self.control.stop();
         World::start_in(self.folder, self.http)
     }

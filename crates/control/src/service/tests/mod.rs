@@ -4,6 +4,7 @@ mod commits;
 mod confirmations;
 mod defaults;
 mod discovery;
+mod families;
 mod gates;
 mod groups;
 mod hold_lives;
