@@ -99,8 +99,15 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         let state = if group.state == "healthy" { String::new() } else { group.state.clone() };
         table.row([group.name.clone(), state].into_iter().chain(cells(&group.traffic)));
         for server in &group.servers {
-            let state =
-                if server.backup { format!("{}, backup", server.state) } else { server.state.clone() };
+            let mut state = server.state.clone();
+            if server.backup {
+                state.push_str(", backup");
+            }
+            match &*server.source {
+                "order" => state.push_str(", by order"),
+                "discovered" => state.push_str(", discovered"),
+                _ => {}
+            }
             table.row([format!("  {}", server.address), state].into_iter().chain(cells(&server.traffic)));
         }
     }

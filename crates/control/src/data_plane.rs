@@ -9,6 +9,7 @@ use statistics::Answers;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use switch::{Key, Shape, Table};
+use upstream::PeerSource;
 use upstream::health::Health;
 
 /// Delivers an answer, from any thread. It is called more than once where the method says so.
@@ -188,9 +189,20 @@ pub struct PeerState {
     pub departed: bool,
     /// Its state as its health checks have it.
     pub health: Health,
+    /// Where it comes from.
+    pub source: PeerSource,
 }
 
 impl PeerState {
+    /// Returns where it comes from in the words of the statistics.
+    pub fn origin(&self) -> statistics::PeerSource {
+        match self.source {
+            PeerSource::File => statistics::PeerSource::File,
+            PeerSource::Discovered => statistics::PeerSource::Discovered,
+            PeerSource::Order => statistics::PeerSource::Order,
+        }
+    }
+
     /// Returns it in the words of the statistics.
     pub fn state(&self) -> statistics::PeerState {
         match self.health {

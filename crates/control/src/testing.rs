@@ -212,6 +212,7 @@ impl DataPlane for FakeDataPlane {
                     draining: false,
                     departed: false,
                     health: Default::default(),
+                    source: Default::default(),
                 }],
             };
             let busy = |(group, address, connections): &(&'static str, &'static str, u32)| GroupState {
@@ -226,6 +227,7 @@ impl DataPlane for FakeDataPlane {
                     draining: false,
                     departed: false,
                     health: Default::default(),
+                    source: Default::default(),
                 }],
             };
             reply(workers.failed.iter().map(state).chain(workers.busy.iter().map(busy)).collect());

@@ -53,7 +53,8 @@ pub use histogram::Histogram;
 pub use layout::{GroupLayout, Layout, OTHER};
 pub use recorder::{Recorder, RoutedRequest};
 pub use snapshot::{
-    CertificateNow, CheckNow, Connections, GroupCondition, PeerNow, PeerState, Snapshot, SwitchNow,
+    CertificateNow, CheckNow, Connections, GroupCondition, PeerNow, PeerSource, PeerState, Snapshot,
+    SwitchNow,
 };
 pub use summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 pub use window::Window;

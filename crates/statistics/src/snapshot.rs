@@ -43,6 +43,30 @@ pub struct PeerNow {
     pub state: PeerState,
     /// Tries under way, of all threads.
     pub connections: u64,
+    /// Where it comes from.
+    pub source: PeerSource,
+}
+
+/// Where a server comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerSource {
+    /// The configuration has it.
+    File,
+    /// It was looked up where the configuration says.
+    Discovered,
+    /// An order has added it.
+    Order,
+}
+
+impl PeerSource {
+    /// Returns it as one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            PeerSource::File => "file",
+            PeerSource::Discovered => "discovered",
+            PeerSource::Order => "order",
+        }
+    }
 }
 
 /// A health check of a server. One that a group names twice may be given twice.

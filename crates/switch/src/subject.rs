@@ -3,7 +3,10 @@
 //! Owns the values as texts, by the kind of their subject and a name. What they mean is for those who ask for them. Must
 //! never drop a subject that this version does not know.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use sorted::SortedMap;
 
 /// The subject of a switch's keys in form 2 of a commit. It is never one of [`Subjects`].
 pub const KEY_SUBJECT: &str = "key";
@@ -65,24 +68,27 @@ pub struct SubjectValue {
     pub revision: u64,
 }
 
-/// All that a switch has beside its keys.
+/// All that a switch has beside its keys. The next version of it shares what did not change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Subjects(BTreeMap<(String, String), SubjectValue>);
+pub struct Subjects(SortedMap<At, Arc<SubjectValue>>);
+
+/// A kind of subject and a name.
+type At = (Arc<str>, Arc<str>);
+
+/// Compares a place with this one.
+fn order(at: &At, subject: &str, name: &str) -> Ordering {
+    (&*at.0, &*at.1).cmp(&(subject, name))
+}
 
 impl Subjects {
     /// Returns the value of a subject.
     pub fn get(&self, subject: &str, name: &str) -> Option<&SubjectValue> {
-        self.0.get(&(subject.to_owned(), name.to_owned()))
+        self.0.find(|at| order(at, subject, name)).map(|value| &**value)
     }
 
     /// Returns all values of a kind of subject, with their names.
-    pub fn of<'a>(&'a self, subject: &str) -> impl Iterator<Item = (&'a str, &'a SubjectValue)> {
-        let first = (subject.to_owned(), String::new());
-        let wanted = subject.to_owned();
-        self.0
-            .range(first..)
-            .take_while(move |((found, _), _)| *found == wanted)
-            .map(|((_, name), value)| (name.as_str(), value))
+    pub fn of<'a>(&'a self, subject: &'a str) -> impl Iterator<Item = (&'a str, &'a SubjectValue)> {
+        self.with_prefix(subject, "")
     }
 
     /// Returns the values of a kind of subject whose names begin so, in the order of their names.
@@ -92,14 +98,14 @@ impl Subjects {
         prefix: &'a str,
     ) -> impl Iterator<Item = (&'a str, &'a SubjectValue)> {
         self.0
-            .range((subject.to_owned(), prefix.to_owned())..)
-            .take_while(move |((found, name), _)| *found == subject && name.starts_with(prefix))
-            .map(|((_, name), value)| (name.as_str(), value))
+            .iter_from(move |at| order(at, subject, prefix).is_lt())
+            .take_while(move |((found, name), _)| **found == *subject && name.starts_with(prefix))
+            .map(|((_, name), value)| (&**name, &**value))
     }
 
     /// Returns everything: subject, name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &SubjectValue)> {
-        self.0.iter().map(|((subject, name), value)| (subject.as_str(), name.as_str(), value))
+        self.0.iter().map(|((subject, name), value)| (&**subject, &**name, &**value))
     }
 
     /// Returns true if there is none.
@@ -109,10 +115,9 @@ impl Subjects {
 
     /// Sets a value, or removes it.
     pub fn put(&mut self, subject: &str, name: &str, value: Option<SubjectValue>) {
-        let at = (subject.to_owned(), name.to_owned());
         match value {
-            Some(value) => self.0.insert(at, value),
-            None => self.0.remove(&at),
-        };
+            Some(value) => self.0.insert((subject.into(), name.into()), Arc::new(value)),
+            None => self.0.remove_where(|at| order(at, subject, name)),
+        }
     }
 }

@@ -50,7 +50,7 @@ pub struct Table {
     /// The newest commit that removed an entry or changed the default, of those applied by this process.
     fallback_revision: u64,
     /// What there is beside the keys. Nearly always little or nothing; shared by the tables that follow each other.
-    subjects: Arc<Subjects>,
+    subjects: Subjects,
     /// The default in force, if there is one among the subjects.
     default: Option<Arc<str>>,
     is_trusted: bool,
@@ -99,7 +99,7 @@ impl Table {
             prefixes: Depths::default(),
             has_all: false,
             fallback_revision: 0,
-            subjects: Arc::default(),
+            subjects: Subjects::default(),
             default: None,
             is_trusted: true,
         };
@@ -128,7 +128,7 @@ impl Table {
     /// Returns the table with these subjects.
     #[must_use]
     pub fn with_subjects(mut self, subjects: Subjects) -> Table {
-        self.subjects = Arc::new(subjects);
+        self.subjects = subjects;
         self.find_default();
         self
     }
@@ -247,7 +247,7 @@ impl Table {
             }
             let value = change.after.clone();
             let value = value.map(|value| SubjectValue { value, revision: commit.revision });
-            Arc::make_mut(&mut next.subjects).put(&change.subject, &change.name, value);
+            next.subjects.put(&change.subject, &change.name, value);
         }
         if !commit.subjects.is_empty() {
             next.find_default();
@@ -270,7 +270,7 @@ impl Table {
         }
         for change in &commit.subjects {
             let value = change.before.clone().map(|value| SubjectValue { value, revision: 0 });
-            Arc::make_mut(&mut self.subjects).put(&change.subject, &change.name, value);
+            self.subjects.put(&change.subject, &change.name, value);
         }
         self.find_default();
     }

@@ -3,8 +3,9 @@
 //! Owns: which group a name means, without regard to case, as for the names of blocks. Must never: change while it is shared;
 //! each change is a new value, which shares what did not change.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
+
+use sorted::SortedMap;
 
 use crate::spec::GroupSpec;
 
@@ -18,106 +19,60 @@ pub struct GroupSet {
     pub like: Option<Arc<str>>,
 }
 
-/// All of them. Cheap to clone.
+/// All of them, by their names in lower case. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct GroupSets(Option<Arc<[Named]>>);
-
-/// A group under its name in lower case; [`GroupSets`] has them in the order of these.
-#[derive(Debug, Clone)]
-struct Named {
-    name: Arc<[u8]>,
-    set: GroupSet,
-}
+pub struct GroupSets(SortedMap<Arc<[u8]>, GroupSet>);
 
 impl GroupSets {
     /// Returns the group of this name.
     pub fn get(&self, name: &[u8]) -> Option<&GroupSet> {
-        let groups = self.0.as_ref()?;
-        let found = |name: &[u8]| groups.binary_search_by(|group| (*group.name).cmp(name)).ok();
         // A name in lower case, nearly every one, is looked up without a copy.
-        let at = match name.iter().any(u8::is_ascii_uppercase) {
-            true => found(&name.to_ascii_lowercase()),
-            false => found(name),
-        };
-        Some(&groups[at?].set)
+        match name.iter().any(u8::is_ascii_uppercase) {
+            true => self.0.get(&*name.to_ascii_lowercase()),
+            false => self.0.get(name),
+        }
     }
 
     /// Returns these sets with this group in them, in the place of one of the same name.
     #[must_use]
     pub fn with(&self, set: GroupSet) -> GroupSets {
-        let new = Named::new(set);
-        let others = self.groups().iter().filter(|group| group.name != new.name);
-        GroupSets::of(others.cloned().chain([new.clone()]).collect())
+        let mut sets = self.clone();
+        sets.0.insert(name_of(&set), set);
+        sets
     }
 
     /// Returns these sets without the group of this name: it has the configuration's servers again, or is gone.
     #[must_use]
     pub fn without(&self, name: &[u8]) -> GroupSets {
-        let name = name.to_ascii_lowercase();
-        GroupSets::of(self.groups().iter().filter(|group| *group.name != *name).cloned().collect())
+        let mut sets = self.clone();
+        sets.0.remove(&*name.to_ascii_lowercase());
+        sets
     }
 
     /// Returns the groups, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &GroupSet> {
-        self.groups().iter().map(|group| &group.set)
+        self.0.iter().map(|(_, set)| set)
     }
 
     /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     /// Returns the names, in lower case, of the groups that are others than before, each with what it is now: none if it is
-    /// no longer here. Groups that both values share are passed over at the cost of a comparison.
+    /// no longer here. Costs as much as differs, however many groups there are.
     pub fn changes_since<'a>(&'a self, before: &'a GroupSets) -> Vec<(&'a [u8], Option<&'a GroupSet>)> {
         let mut changes = Vec::new();
-        if self.is_same(before) {
-            return changes;
-        }
-        let (mut old, mut new) = (before.groups().iter().peekable(), self.groups().iter().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return changes,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(old), Some(new)) => old.name.cmp(&new.name),
-            };
-            let gone = if order.is_le() { old.next() } else { None };
-            let here = if order.is_ge() { new.next() } else { None };
-            match (gone, here) {
-                (Some(old), Some(new)) if old.set.is_same(&new.set) => {}
-                (_, Some(new)) => changes.push((&*new.name, Some(&new.set))),
-                (Some(old), None) => changes.push((&*old.name, None)),
-                (None, None) => return changes,
-            }
-        }
-    }
-
-    fn groups(&self) -> &[Named] {
-        self.0.as_deref().unwrap_or_default()
-    }
-
-    fn is_same(&self, other: &GroupSets) -> bool {
-        match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (None, None) => true,
-            _ => false,
-        }
-    }
-
-    /// Of two groups of one name the later stays.
-    fn of(mut groups: Vec<Named>) -> GroupSets {
-        groups.reverse();
-        groups.sort_by(|one, other| one.name.cmp(&other.name));
-        groups.dedup_by(|one, other| one.name == other.name);
-        GroupSets((!groups.is_empty()).then(|| groups.into()))
+        self.0.differences(&before.0, |name, old, new| match (old, new) {
+            (Some(old), Some(new)) if old.is_same(new) => {}
+            _ => changes.push((&**name, new)),
+        });
+        changes
     }
 }
 
-impl Named {
-    fn new(set: GroupSet) -> Named {
-        Named { name: set.spec.name.to_ascii_lowercase().into_bytes().into(), set }
-    }
+fn name_of(set: &GroupSet) -> Arc<[u8]> {
+    set.spec.name.to_ascii_lowercase().into_bytes().into()
 }
 
 impl GroupSet {
@@ -129,7 +84,7 @@ impl GroupSet {
 impl FromIterator<GroupSet> for GroupSets {
     /// Of two groups of one name the later stays.
     fn from_iter<I: IntoIterator<Item = GroupSet>>(sets: I) -> GroupSets {
-        GroupSets::of(sets.into_iter().map(Named::new).collect())
+        GroupSets(sets.into_iter().map(|set| (name_of(&set), set)).collect())
     }
 }
 

@@ -38,5 +38,5 @@ pub use lease::{Lease, TryOutcome};
 pub use peer::Peer;
 pub use pick::{PickError, PickInput};
 pub use ring::Ring;
-pub use spec::{BalancerSpec, GroupSpec, KeepaliveSpec, PeerSpec, TwoBy};
+pub use spec::{BalancerSpec, GroupSpec, KeepaliveSpec, PeerSource, PeerSpec, TwoBy};
 pub use tried::Tried;

@@ -35,10 +35,11 @@ pub struct Peer {
 const FULL_SHARE: u64 = 1024;
 
 impl Peer {
-    fn new(spec: &PeerSpec, id: u64, health: Option<&GroupHealth>) -> Peer {
+    /// Creates a peer; the label of the same address is made once.
+    fn new(spec: &PeerSpec, label: Option<&Arc<str>>, id: u64, health: Option<&GroupHealth>) -> Peer {
         let mut peer = Peer {
             spec: spec.clone(),
-            label: spec.address.to_string().into(),
+            label: label.map_or_else(|| spec.address.to_string().into(), Arc::clone),
             id,
             conns: 0,
             fails: 0,
@@ -252,8 +253,10 @@ impl Peers {
         let ordered = specs.iter().filter(|spec| !spec.backup).chain(specs.iter().filter(|spec| spec.backup));
         let twins = twins(ordered.clone(), old.iter().flatten());
         for (spec, twin) in ordered.zip(twins) {
-            let mut peer = Peer::new(spec, self.next_id, self.health.as_deref());
-            match twin.and_then(|index| old[index].take()) {
+            let twin = twin.and_then(|index| old[index].take());
+            let label = twin.as_ref().map(|twin| &twin.label);
+            let mut peer = Peer::new(spec, label, self.next_id, self.health.as_deref());
+            match twin {
                 Some(twin) => {
                     peer.inherit(&twin, in_shares == self.in_shares);
                     peer.id = twin.id;

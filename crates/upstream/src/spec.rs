@@ -6,6 +6,18 @@
 use crate::address::Address;
 use crate::ring::Ring;
 
+/// Where a server comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PeerSource {
+    /// The configuration has it.
+    #[default]
+    File,
+    /// It was looked up where the configuration says.
+    Discovered,
+    /// An order has added it.
+    Order,
+}
+
 /// One `server` line of an `upstream {}` block, for one of its addresses.
 ///
 /// Source of behaviour: <https://nginx.org/en/docs/http/ngx_http_upstream_module.html#server>.
@@ -16,6 +28,8 @@ pub struct PeerSpec {
     pub name: String,
     /// Where it listens.
     pub address: Address,
+    /// Where it comes from.
+    pub source: PeerSource,
     /// Share of the traffic; 0 is taken as 1 (nginx refuses it in the configuration).
     pub weight: u32,
     /// Most connections at a time, as this [`crate::Group`] counts them; 0 is no limit.
@@ -42,6 +56,7 @@ impl PeerSpec {
         PeerSpec {
             name: name.into(),
             address,
+            source: PeerSource::File,
             weight: 1,
             max_conns: 0,
             max_fails: 1,

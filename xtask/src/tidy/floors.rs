@@ -8,9 +8,10 @@ use super::Finding;
 use super::rust::{RustFile, Token};
 
 /// Every crate, with its floor.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("conf", 0),
     ("http", 0),
+    ("sorted", 0),
     ("upstream", 1),
     ("switch", 1),
     ("statistics", 1),

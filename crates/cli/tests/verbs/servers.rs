@@ -139,6 +139,14 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert_eq!(server.ask_pool("/empty").0, "HTTP/1.1 502 Bad Gateway");
     server.say(&["server", "empty", "add", &two.address, "-m", "the first"]).done();
     assert_eq!(server.ask_pool("/empty").1, "two");
+    let status = server.say(&["status", "--json"]).json();
+    let source = |group: &str| {
+        let groups = status["groups"].as_array().unwrap();
+        groups.iter().find(|one| one["name"] == group).unwrap()["servers"][0]["source"].clone()
+    };
+    assert_eq!((source("empty"), source("pool")), ("order".into(), "file".into()));
+    let shown = server.say(&["status"]).done();
+    assert!(shown.contains(&two.address) && shown.contains("up, by order"), "{shown}");
     server.say(&["server", "pool", "--from", "/dev/null"]).done_or_refused();
     let changes = server.path("changes");
     std::fs::write(&changes, format!("add {} weight=5\nremove {}\n", two.address, one.address)).unwrap();

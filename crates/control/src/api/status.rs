@@ -20,8 +20,8 @@ use serde::Deserialize;
 use statistics::compare::{Compared, Difference, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
 use statistics::{
-    CLASSES, CertificateNow, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerState,
-    PeerSummary, Snapshot, Summary, SwitchNow, Window,
+    CLASSES, CertificateNow, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerSource,
+    PeerState, PeerSummary, Snapshot, Summary, SwitchNow, Window,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -162,9 +162,10 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
             if peer.departed {
                 continue;
             }
-            let state = peer.state();
+            let (state, source) = (peer.state(), peer.origin());
             let connections = u64::from(peer.connections);
-            peers.push(PeerNow { group: told.name.clone(), peer: peer.address, state, connections });
+            let (group, peer) = (told.name.clone(), peer.address);
+            peers.push(PeerNow { group, peer, state, connections, source });
         }
     }
     let now = |state: &crate::SwitchInfo| SwitchNow {
@@ -253,19 +254,21 @@ fn groups(
     prober: &Prober,
 ) -> Vec<Group> {
     let (specs, conditions) = (specs(config, changed), snapshot.conditions());
-    let mut states: HashMap<(&str, &str), PeerState> = HashMap::new();
+    let mut states: HashMap<(&str, &str), (PeerState, PeerSource)> = HashMap::new();
     for now in &snapshot.peers {
-        let state = states.entry((&*now.group, &*now.peer)).or_insert(now.state);
+        let (state, _) = states.entry((&*now.group, &*now.peer)).or_insert((now.state, now.source));
         *state = now.state.max(*state);
     }
     let server = |group: &str, peer: &PeerSummary| {
         let entry = prober.health().find(group).and_then(|entries| entries.named(&peer.name));
         let health = entry.map(|entry| entry.view());
         let spec = specs.get(&(group, peer.name.to_string()));
-        let state = states.get(&(group, &*peer.name)).copied().unwrap_or(PeerState::Up);
+        let now = states.get(&(group, &*peer.name)).copied();
+        let (state, source) = now.unwrap_or((PeerState::Up, PeerSource::File));
         Peer {
             address: peer.name.to_string(),
             state: state.name().into(),
+            source: source.name().into(),
             since_ms: health.as_ref().and_then(|view| at_epoch(view.since_ms, prober)),
             checks: health.map_or_else(Vec::new, |view| checks(view, prober)),
             backup: spec.is_some_and(|spec| spec.backup),

@@ -24,7 +24,9 @@ use switch::{
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
-use upstream::{Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, KeepaliveSpec, PeerSpec, Ring};
+use upstream::{
+    Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, KeepaliveSpec, PeerSource, PeerSpec, Ring,
+};
 
 /// The first and the longest pause between two looks at a server that is drained.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -127,7 +129,8 @@ fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
     for said in added.filter(|said| !base.iter().any(|peer| peer.name == said.name)) {
         // The plan has let no other address in.
         if let Some(address) = address(&said.name) {
-            peers.push(with_params(PeerSpec::new(said.name.as_str(), address), &said.entry.params));
+            let peer = PeerSpec { source: PeerSource::Order, ..PeerSpec::new(said.name.as_str(), address) };
+            peers.push(with_params(peer, &said.entry.params));
         }
     }
     peers
@@ -308,7 +311,10 @@ impl ControlState {
                 groups: routing.groups,
             };
         }
-        self.admit_made();
+        let is_of_group = |commit: &Commit| commit.subjects.iter().any(|one| one.subject == GROUP_SUBJECT);
+        if news.is_empty() || news.iter().any(is_of_group) {
+            self.admit_made();
+        }
         let changes = news.iter().flat_map(|commit| &commit.subjects);
         let mut names: Vec<&str> = changes
             .map(|change| named_server(&change.name).map_or(&*change.name, |(group, _)| group))
@@ -325,11 +331,11 @@ impl ControlState {
     /// Has groups made at run time checked as those that they are like, before they are published.
     pub(super) fn know_groups(&self, routing: &Routing) {
         let config = self.shared.config();
-        let checks = |groups: &GroupSets| -> Vec<(String, Option<Arc<str>>)> {
-            let made = groups.iter().filter(|set| config.group(set.spec.name.as_bytes()).is_none());
-            made.map(|set| (set.spec.name.clone(), set.like.clone())).collect()
-        };
-        if checks(&routing.groups) != checks(&self.routing().groups) {
+        let present = self.routing();
+        let changes = routing.groups.changes_since(&present.groups).into_iter();
+        let mut made = changes.filter(|(name, _)| config.group(name).is_none());
+        let like = |set: Option<&GroupSet>| set.map(|set| set.like.clone());
+        if made.any(|(name, set)| like(set) != like(present.groups.get(name))) {
             self.data_plane().prober().configure(&config, &routing.groups);
         }
     }
@@ -520,6 +526,12 @@ mod tests {
                     .iter()
                     .map(|server| {
                         let peer = PeerSpec::new(server.name.as_str(), address(&server.name).unwrap());
+                        let source = match server.source {
+                            switch::ServerSource::File => PeerSource::File,
+                            switch::ServerSource::Discovered => PeerSource::Discovered,
+                            switch::ServerSource::Order => PeerSource::Order,
+                        };
+                        let peer = PeerSpec { source, ..peer };
                         (server.name.clone(), with_params(peer, &server.params))
                     })
                     .collect();

@@ -2,7 +2,7 @@
 
 use crate::context::logs::Logs;
 use crate::context::metrics::{Metrics, group_layout};
-use crate::proxy::groups::{Groups, Unwanted};
+use crate::proxy::groups::{Groups, Rest};
 use engine::config::ListenAddress;
 use engine::{Config, LocationId, Routing, ServerId};
 use process::log::{ErrorLog, Level};
@@ -93,16 +93,16 @@ impl Generation {
         !self.routing.borrow().tables.holds.is_empty()
     }
 
-    /// Gives this publication to first questions from now on, and its servers to the picks of all requests. Returns what is of no
-    /// use any more.
-    pub(crate) fn publish(&self, routing: Routing) -> Vec<Unwanted> {
+    /// Gives this publication to first questions from now on, and its servers to the picks of all requests. Returns what is left to
+    /// be done for them before a request is served.
+    pub(crate) fn publish(&self, routing: Routing) -> Vec<Rest> {
         let routing = Rc::new(routing);
         let before = self.routing.replace(Rc::clone(&routing));
         let adopt = |change| {
             let number = routing.tables.number;
             self.groups.adopt(&self.config, change, number, |name| self.metrics.made_group(name))
         };
-        routing.groups.changes_since(&before.groups).into_iter().map(adopt).collect()
+        routing.groups.changes_since(&before.groups).into_iter().flat_map(adopt).collect()
     }
 
     /// Tells the collector which servers the groups have that are others than before.

@@ -4,7 +4,7 @@
 //! those of its block; a group that no block has is there as long as the publication has it. Must never: make a ring, or any
 //! other thing that takes longer the more servers there are and that the publication can bring.
 
-use super::pool::{State, ThreadGroup, UpstreamConn, ZoneGroup};
+use super::pool::{State, ThreadGroup, ZoneGroup};
 use engine::modules::upstream::{GroupEntry, Origin};
 use engine::{Config, Routing};
 use std::cell::RefCell;
@@ -125,18 +125,22 @@ pub(crate) struct Made {
     pub(crate) like: Option<usize>,
 }
 
-/// What a publication has made useless. Dropping it closes connections: that need not be waited for.
+/// What is left to be done for a group once a publication is in force: that need not be waited for.
 #[derive(Debug)]
-#[expect(dead_code, reason = "they are there to be dropped")]
-pub(crate) struct Unwanted {
-    conns: Vec<UpstreamConn>,
-    group: Option<Made>,
-    zone: Option<Arc<Mutex<ZoneGroup>>>,
+pub(crate) enum Rest {
+    /// The servers of this one have changed.
+    Changed(Rc<ThreadGroup>),
+    /// These are gone.
+    Gone(Option<Made>, Option<Arc<Mutex<ZoneGroup>>>),
 }
 
-impl Unwanted {
-    fn conns(conns: Vec<UpstreamConn>) -> Unwanted {
-        Unwanted { conns, group: None, zone: None }
+impl Rest {
+    /// Closes idle connections to servers that are left. To be called before any request is served.
+    pub(crate) fn finish(self) {
+        match self {
+            Rest::Changed(group) => group.close_left(),
+            Rest::Gone(group, zone) => drop((group, zone)),
+        }
     }
 }
 
@@ -212,22 +216,22 @@ impl Groups {
     }
 
     /// Takes a change of one group: its servers, or that it is gone. `number` gives a new one the number under which it is
-    /// measured. Returns what is of no use any more.
+    /// measured. Returns what is left to be done.
     pub(crate) fn adopt(
         &self,
         config: &Config,
         (name, set): (&[u8], Option<&GroupSet>),
         publication: u64,
         number: impl FnOnce(&Arc<str>) -> usize,
-    ) -> Unwanted {
+    ) -> Vec<Rest> {
         if let Some(configured) = config.group(name) {
-            let entry = &config.groups[configured];
-            let spec = set.map_or(&entry.spec, |set| &set.spec);
-            return Unwanted::conns(self.groups[configured].adopt(spec, publication));
+            let (entry, group) = (&config.groups[configured], &self.groups[configured]);
+            group.adopt(set.map_or(&entry.spec, |set| &set.spec), publication);
+            return vec![Rest::Changed(Rc::clone(group))];
         }
         let Some(set) = set else {
             let group = self.made.borrow_mut().remove(name);
-            return Unwanted { group, zone: self.shared.made().remove(name), conns: Vec::new() };
+            return vec![Rest::Gone(group, self.shared.made().remove(name))];
         };
         let zone = is_shared(config, set).then(|| {
             let mut made = self.shared.made();
@@ -238,14 +242,17 @@ impl Groups {
         });
         let known = self.made.borrow().get(name).cloned();
         match known.filter(|made| made.group.fits(&set.spec, zone.is_some())) {
-            Some(made) => Unwanted::conns(made.group.adopt(&set.spec, publication)),
+            Some(made) => {
+                made.group.adopt(&set.spec, publication);
+                vec![Rest::Changed(made.group)]
+            }
             None => {
                 let group = thread_group(made_group(config, set, &self.health), zone.as_ref(), None);
-                let conns = group.adopt(&set.spec, publication);
+                group.adopt(&set.spec, publication);
                 let number = number(&set.spec.name.as_str().into());
-                let made = Made { group, number, like: like(config, set) };
-                let group = self.made.borrow_mut().insert(name.into(), made);
-                Unwanted { conns, group, zone: None }
+                let made = Made { group: Rc::clone(&group), number, like: like(config, set) };
+                let former = self.made.borrow_mut().insert(name.into(), made);
+                vec![Rest::Changed(group), Rest::Gone(former, None)]
             }
         }
     }
@@ -288,6 +295,7 @@ fn thread_group(
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::UpstreamConn;
     use super::*;
     use crate::context::conn_state::ConnRegistry;
     use crate::context::counters::{Counters, ThreadCounters};
@@ -347,7 +355,8 @@ mod tests {
             let before = self.2.replace(routing);
             let now = self.2.borrow();
             for change in now.groups.changes_since(&before.groups) {
-                self.1.adopt(self.0, change, now.tables.number, |_| 7);
+                let rest = self.1.adopt(self.0, change, now.tables.number, |_| 7);
+                rest.into_iter().for_each(Rest::finish);
             }
         }
 

@@ -117,7 +117,7 @@ pub(super) enum State {
 
 /// A group that all threads share.
 #[derive(Debug)]
-pub(super) struct ZoneGroup {
+pub(crate) struct ZoneGroup {
     pub(super) group: Group,
     /// The publication that its servers are of: a thread that is behind must not bring those of an earlier one back.
     pub(super) number: u64,
@@ -196,9 +196,9 @@ impl ThreadGroup {
         self.keepalive == spec.keepalive && self.is_own() != is_shared
     }
 
-    /// Takes the servers of a publication. Those that stay keep their state and connections, requests under way go on. Returns the
-    /// idle connections to the others.
-    pub(super) fn adopt(&self, spec: &Arc<GroupSpec>, number: u64) -> Vec<UpstreamConn> {
+    /// Takes the servers of a publication. Those that stay keep their state and connections, requests under way go on. To be
+    /// followed by [`ThreadGroup::close_left`] before any request is served.
+    pub(super) fn adopt(&self, spec: &Arc<GroupSpec>, number: u64) {
         let is_new = |group: &Group| !Arc::ptr_eq(group.spec(), spec);
         match &self.state {
             State::Own(group) => {
@@ -215,18 +215,20 @@ impl ThreadGroup {
                 zone.number = zone.number.max(number);
             }
         }
-        let mut unwanted = Vec::new();
+    }
+
+    /// Closes the idle connections to servers that are left, and notes which of those have requests still.
+    pub(super) fn close_left(&self) {
         let left = self.with(|group| {
             let of = |peer: &Peer| peer.address().clone();
-            let used: HashSet<Address> =
-                group.peers().iter().filter(|peer| peer.spec().is_in_use()).map(of).collect();
-            let close = |conn: Box<UpstreamConn>| unwanted.push(*conn);
-            self.idle.borrow_mut().drain_where(|key| !used.contains(&key.address), close);
+            let used: HashSet<&Address> =
+                group.peers().iter().filter(|peer| peer.spec().is_in_use()).map(Peer::address).collect();
+            self.idle.borrow_mut().drain_where(|key| !used.contains(&key.address), drop);
             let all = group.peers().iter().chain(group.departed());
-            all.filter(|peer| peer.conns() > 0).map(of).filter(|address| !used.contains(address)).collect()
+            let busy = all.filter(|peer| peer.conns() > 0 && !used.contains(peer.address()));
+            busy.map(of).collect()
         });
         self.left.replace(left);
-        unwanted
     }
 
     /// Picks a peer. `number` says under which number it is measured: it is given the group, and the peer's position in it.
@@ -429,6 +431,7 @@ impl ThreadGroup {
                 draining: spec.drain,
                 departed,
                 health: peer.health().map_or_else(Default::default, |entry| entry.health()),
+                source: spec.source,
             }
         };
         self.with(|group| {

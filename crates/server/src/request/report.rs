@@ -113,13 +113,13 @@ fn merged(mut states: Vec<GroupState>) -> Vec<PeerNow> {
     for group in states {
         // One that was removed has no state any more, only requests.
         for peer in group.peers.into_iter().filter(|peer| !peer.departed) {
-            let state = peer.state();
+            let (state, source) = (peer.state(), peer.origin());
             let place =
                 *places.entry((Arc::clone(&group.name), Arc::clone(&peer.address))).or_insert(merged.len());
             let Some(known) = merged.get_mut(place) else {
                 let connections = u64::from(peer.connections);
                 let group = Arc::clone(&group.name);
-                merged.push(PeerNow { group, peer: peer.address, state, connections });
+                merged.push(PeerNow { group, peer: peer.address, state, connections, source });
                 continue;
             };
             known.state = known.state.max(state);

@@ -7,6 +7,7 @@ use super::in_flight::{Change, InFlightId};
 use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
+use crate::proxy::groups::Rest;
 use crate::proxy::pool::ThreadGroup;
 use control::{Acknowledgement, GroupState, WatchReport};
 use engine::Routing;
@@ -83,25 +84,25 @@ fn now_ms(thread: &ThreadContext) -> u64 {
 fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     let Publication { routing, watch, acknowledged } = publication;
     let generation = thread.generation();
-    let mut unwanted = Vec::new();
+    let mut rest = Vec::new();
     for older in thread.older_generations() {
-        unwanted.extend(older.publish(carried_over(&routing, &generation, &older)));
+        rest.extend(older.publish(carried_over(&routing, &generation, &older)));
     }
     let change = watch.and_then(|watch| change(&generation, watch, routing.tables.number));
     let before = generation.routing().groups.clone();
-    unwanted.extend(generation.publish(Routing::clone(&routing)));
+    rest.extend(generation.publish(Routing::clone(&routing)));
     let at = Instant::now();
     let in_flight_old = change.map_or(0, |change| {
         suspect_groups(&generation, change.watch.switch, now_ms(thread));
         thread.in_flight.borrow_mut().watch(change)
     });
     acknowledged(Acknowledgement { worker: thread.number(), at, in_flight_old });
+    // What follows need not be waited for, but no request is served before.
+    rest.into_iter().for_each(Rest::finish);
     thread.waiting.wake_all();
-    // What follows need not be waited for.
     if thread.number() == 0 {
         generation.arrange_changes(&before);
     }
-    drop(unwanted);
 }
 
 /// Returns a watch with what [`crate::switching::in_flight`] needs beside it.

@@ -148,6 +148,12 @@ pub(super) const UPSTREAM_STATE: MetricDef = metric(
     "",
     "Whether an upstream is healthy, degraded (a server gets no requests) or down (none does): 1 for the state that it has.",
 );
+pub(super) const PEER_SOURCE: MetricDef = metric(
+    "pointsman_upstream_peer_source",
+    MetricKind::Gauge,
+    "",
+    "Where a server comes from: file, discovered or order. Always 1.",
+);
 pub(super) const PEER_CONNECTIONS: MetricDef = metric(
     "pointsman_upstream_peer_connections",
     MetricKind::Gauge,
@@ -257,6 +263,7 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     PEER_IN_FLIGHT,
     UPSTREAM_STATE,
     PEER_UP,
+    PEER_SOURCE,
     PEER_CONNECTIONS,
     PEER_CHECKS,
     PEER_CHECK_DURATION,

@@ -11,6 +11,7 @@
 //! for a switch key 4, and no more keys than the layout allows. A counter falls only when its subject was idle
 //! for an hour, was dropped and comes back, which scrapers take for a restart.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::metric_defs::*;
@@ -181,6 +182,11 @@ fn peers_now(snapshot: &Snapshot, writer: &mut Writer) {
     writer.begin(PEER_UP);
     for &((upstream, peer), (state, _)) in &peers {
         writer.value(&[("upstream", upstream), ("peer", peer)], u64::from(state == PeerState::Up));
+    }
+    writer.begin(PEER_SOURCE);
+    let named = snapshot.peers.iter().map(|peer| (&*peer.group, &*peer.peer, peer.source));
+    for (upstream, peer, source) in named.collect::<BTreeSet<_>>() {
+        writer.value(&[("upstream", upstream), ("peer", peer), ("source", source.name())], 1);
     }
     writer.begin(PEER_CONNECTIONS);
     for &((upstream, peer), (_, connections)) in &peers {

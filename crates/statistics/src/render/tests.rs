@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::metric_defs::METRIC_DEFS;
 use super::*;
+use crate::PeerSource;
 use crate::testing::{Dice, layout};
 use crate::{
     CertificateNow, CheckNow, Collector, Connections, Failure, PeerNow, PeerState, Recorder, RequestEnd,
@@ -82,6 +83,7 @@ fn snapshot() -> Snapshot {
         peer: peer.into(),
         state,
         connections,
+        source: if peer == "10.0.0.2:80" { PeerSource::Order } else { PeerSource::File },
     };
     let check = |peer: &str, passed, failed, took_us| CheckNow {
         group: "blue".into(),

@@ -155,6 +155,9 @@ pub struct Peer {
     /// `up`, `down` (in the configuration), `failed` (`max_fails` failures, for at least one worker), `unhealthy` (its health
     /// checks failed) or `checking` (its first health check has not passed yet).
     pub state: String,
+    /// Where it comes from: `file`, `discovered` or `order`; empty if that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// Since when its health checks have it so, in milliseconds since 1970; absent if that has never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,

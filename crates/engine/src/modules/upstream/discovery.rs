@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use switch::ServerParams;
-use upstream::{Address, BalancerSpec, PeerSpec, Ring};
+use upstream::{Address, BalancerSpec, PeerSource, PeerSpec, Ring};
 
 /// The most servers that a group takes from its places.
 pub const MAX_FOUND: usize = 10_000;
@@ -165,7 +165,8 @@ fn peer(template: &PeerSpec, server: &FoundServer) -> PeerSpec {
     }
     let name = address.to_string();
     let name = switch::server_address(&name).unwrap_or(name);
-    let peer = with_params(PeerSpec { name, address, ..template.clone() }, &server.params);
+    let source = PeerSource::Discovered;
+    let peer = with_params(PeerSpec { name, address, source, ..template.clone() }, &server.params);
     PeerSpec {
         // As in nginx, a weight that the line has counts for all.
         weight: if template.weight == 1 { peer.weight } else { template.weight },
