@@ -139,51 +139,43 @@ impl Prober {
     }
 }
 
-fn run(inner: &Arc<Shared>, inbox: mpsc::UnboundedReceiver<Task>) {
+fn run(inner: &Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Task>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default());
     let Ok(runtime) = runtime else { return };
-    // A task of the runtime is woken by others of its thread without a system call, which what is blocked on is not.
-    let inner = Arc::clone(inner);
-    runtime.block_on(async move {
-        // It ends with the last handle, or with a panic that is reported already.
-        let _ = tokio::task::spawn_local(serve(inner, inbox)).await;
+    runtime.block_on(async {
+        let buffers = Rc::new(Buffers::default());
+        let permits = Rc::new(Semaphore::new(AT_ONCE));
+        let (ended, mut endings) = mpsc::unbounded_channel::<Done>();
+        let mut checks = Checks::default();
+        loop {
+            let now_ms = inner.now_ms();
+            checks.look(inner, now_ms);
+            while let Some(check) = checks.begin(&buffers, now_ms) {
+                let ended = ended.clone();
+                // Fails when the thread ends.
+                tokio::task::spawn_local(async move { drop(ended.send(check.await)) });
+            }
+            // The longest pause is one that the timer takes.
+            let rest = checks.rest(inner.now_ms()).min(Duration::from_secs(3600));
+            tokio::select! {
+                task = inbox.recv() => match task {
+                    None => return,
+                    Some(Task::Configure(new)) => checks.configure(new),
+                    Some(Task::Ask(question, answer)) => {
+                        let (buffers, permits) = (Rc::clone(&buffers), Rc::clone(&permits));
+                        tokio::task::spawn_local(async move {
+                            // The semaphore is never closed.
+                            let _permit = permits.acquire().await;
+                            let (answered, _) = ask(&question, &buffers, None).await;
+                            let _ = answer.send(answered);
+                        });
+                    }
+                },
+                Some(done) = endings.recv() => checks.end(inner, done, inner.now_ms()),
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
     });
-}
-
-/// Asks what is due and what is wanted, until the last handle is gone.
-async fn serve(inner: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Task>) {
-    let buffers = Rc::new(Buffers::default());
-    let permits = Rc::new(Semaphore::new(AT_ONCE));
-    let (ended, mut endings) = mpsc::unbounded_channel::<Done>();
-    let mut checks = Checks::default();
-    loop {
-        let now_ms = inner.now_ms();
-        checks.look(&inner, now_ms);
-        while let Some(check) = checks.begin(&buffers, now_ms) {
-            let ended = ended.clone();
-            // Fails when the thread ends.
-            tokio::task::spawn_local(async move { drop(ended.send(check.await)) });
-        }
-        // The longest pause is one that the timer takes.
-        let rest = checks.rest(inner.now_ms()).min(Duration::from_secs(3600));
-        tokio::select! {
-            task = inbox.recv() => match task {
-                None => return,
-                Some(Task::Configure(new)) => checks.configure(new),
-                Some(Task::Ask(question, answer)) => {
-                    let (buffers, permits) = (Rc::clone(&buffers), Rc::clone(&permits));
-                    tokio::task::spawn_local(async move {
-                        // The semaphore is never closed.
-                        let _permit = permits.acquire().await;
-                        let (answered, _) = ask(&question, &buffers, None).await;
-                        let _ = answer.send(answered);
-                    });
-                }
-            },
-            Some(done) = endings.recv() => checks.end(&inner, done, inner.now_ms()),
-            () = tokio::time::sleep(rest) => {}
-        }
-    }
 }
