@@ -47,6 +47,27 @@ fn memory_of_scripts_is_bounded() {
     assert!(server.said("not enough memory") >= 2, "{}", server.log());
 }
 
+/// Patterns without the option `o` are not kept by anything: not by the collector either, which does not see their size.
+#[test]
+fn patterns_that_are_not_kept_are_freed() {
+    let http = r#"server { listen unix:{folder}/front;
+        location / { return 200 here; }
+        location /match { content_by_lua_block { for i = 1, 20000 do ngx.re.match("x", "a") end } }
+        location /find { content_by_lua_block { for i = 1, 20000 do ngx.re.find("x", "(a)|x") end } }
+        location /gsub { content_by_lua_block { for i = 1, 20000 do ngx.re.gsub("ab", "a", "$0" .. i % 100) end } }
+        location /gmatch { content_by_lua_block { for i = 1, 20000 do ngx.re.gmatch("ab", "a")() end } }
+        location /split { content_by_lua_block { require("ngx.re").split(("a,"):rep(20000), ",") } } }"#;
+    let server = Server::start(Setup { http, ..Setup::default() });
+    assert!(server.get("/").ends_with("here"));
+    let before_kib = server.memory_kib();
+    for path in ["/match", "/find", "/gsub", "/gmatch", "/split"] {
+        assert_eq!(server.status(path), 200, "{path}\n{}", server.log());
+        // 20,000 patterns take 54 MB.
+        let grown_kib = server.memory_kib().saturating_sub(before_kib);
+        assert!(grown_kib < 24 << 10, "{path}: {grown_kib} KiB");
+    }
+}
+
 /// A script that only ever prints is stopped like any other, and what it printed is not all held in memory.
 #[test]
 fn output_without_end_is_bounded() {

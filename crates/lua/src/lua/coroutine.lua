@@ -13,6 +13,10 @@ support.native_create, support.native_status = create, status
 -- Coroutines in which a call waits, or that have resumed such a one, and what they are said to do.
 local waiting = setmetatable({}, { __mode = "k" })
 
+-- The coroutines that scripts begin in, of every request. The scheduler alone resumes them.
+local entries = setmetatable({}, { __mode = "k" })
+support.entries = entries
+
 local pass
 
 local function go_on(me, co, ...)
@@ -49,6 +53,9 @@ end
 -- Why a coroutine cannot be resumed, or nil. One that another resumes takes C stack; see machine/c_stack.rs.
 local function obstacle(co)
     local state = status_of(co)
+    if state == "suspended" and entries[co] then
+        state = "running"
+    end
     if state ~= "suspended" then
         return "cannot resume " .. state .. " coroutine"
     end

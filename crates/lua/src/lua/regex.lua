@@ -127,6 +127,15 @@ local function compiled(pattern, options)
     return regex, flags
 end
 
+-- Ends the use of a pattern, and returns the rest: one that is not kept is freed now, as the collector does not see its size.
+local function used(regex, flags, ...)
+    if bit.band(flags, ONCE) == 0 then
+        gc(regex, nil)
+        c_free(regex)
+    end
+    return ...
+end
+
 local UNSET = -1
 
 -- A group's text; false for an unset one.
@@ -189,14 +198,7 @@ end
 
 local re = {}
 
-function re.match(subject, pattern, options, ctx, groups)
-    if type(subject) ~= "string" then
-        subject = tostring(subject)
-    end
-    local regex, flags = compiled(pattern, options)
-    if not regex then
-        return nil, flags
-    end
+local function match_in(regex, flags, subject, ctx, groups)
     local found = c_exec(regex, subject, #subject, start(ctx))
     if found == 0 then
         return nil
@@ -210,14 +212,18 @@ function re.match(subject, pattern, options, ctx, groups)
     return result
 end
 
-function re.find(subject, pattern, options, ctx, nth)
+function re.match(subject, pattern, options, ctx, groups)
     if type(subject) ~= "string" then
         subject = tostring(subject)
     end
     local regex, flags = compiled(pattern, options)
     if not regex then
-        return nil, nil, flags
+        return nil, flags
     end
+    return used(regex, flags, match_in(regex, flags, subject, ctx, groups))
+end
+
+local function find_in(regex, subject, ctx, nth)
     local found = c_exec(regex, subject, #subject, start(ctx))
     if found == 0 then
         return nil
@@ -244,30 +250,48 @@ function re.find(subject, pattern, options, ctx, nth)
     return from + 1, tonumber(offsets[nth * 2 + 1])
 end
 
+function re.find(subject, pattern, options, ctx, nth)
+    if type(subject) ~= "string" then
+        subject = tostring(subject)
+    end
+    local regex, flags = compiled(pattern, options)
+    if not regex then
+        return nil, nil, flags
+    end
+    return used(regex, flags, find_in(regex, subject, ctx, nth))
+end
+
+local function end_matches(self, ...)
+    local regex = self.regex
+    self.pos, self.regex, self.subject = nil, nil, nil
+    return used(regex, self.flags, ...)
+end
+
 local function next_match(self)
     local regex, pos, subject = self.regex, self.pos, self.subject
     if not pos then
         return nil
     end
     local found = c_exec(regex, subject, #subject, pos)
-    if found <= 0 then
-        self.pos, self.regex, self.subject = nil, nil, nil
-        if found < 0 then
-            return nil, failure(found)
-        end
-        return nil
+    if found == 0 then
+        return end_matches(self, nil)
+    elseif found < 0 then
+        return end_matches(self, nil, failure(found))
     end
     local from, to = tonumber(regex.offsets[0]), tonumber(regex.offsets[1])
     local groups = collect(regex, subject, found, self.flags)
     -- After an empty match the search continues one byte further, so that it ends.
     self.pos = from == to and to + 1 or to
     if self.pos > #subject and from == to then
-        self.pos, self.regex, self.subject = nil, nil, nil
+        return end_matches(self, groups)
     end
     return groups
 end
 
 local iterator = { __call = next_match }
+-- After so many iterators those that are left are collected.
+local ITERATORS = 1000
+local iterators = 0
 
 function re.gmatch(subject, pattern, options)
     if type(subject) ~= "string" then
@@ -276,6 +300,11 @@ function re.gmatch(subject, pattern, options)
     local regex, flags = compiled(pattern, options)
     if not regex then
         return nil, flags
+    end
+    -- Those of iterators that are left before their end are the collector's.
+    iterators = iterators + 1
+    if iterators % ITERATORS == 0 then
+        collectgarbage()
     end
     return setmetatable({ regex = regex, flags = flags, subject = subject, pos = 0 }, iterator)
 end
@@ -306,12 +335,7 @@ local function replace_by_function(subject, regex, flags, replace, global)
     return concat(out), count
 end
 
--- Called in tail position, so that an error of the options is reported at the right level.
-local function replace_any(subject, pattern, replace, options, global)
-    local regex, flags = compiled(pattern, options)
-    if not regex then
-        return nil, nil, flags
-    end
+local function replace_in(regex, flags, subject, replace, global)
     if type(subject) ~= "string" then
         subject = tostring(subject)
     end
@@ -338,6 +362,15 @@ local function replace_any(subject, pattern, replace, options, global)
     end
     local out = str(bridge.text, bridge.text_len)
     return out, count
+end
+
+-- Called in tail position, so that an error of the options is reported at the right level.
+local function replace_any(subject, pattern, replace, options, global)
+    local regex, flags = compiled(pattern, options)
+    if not regex then
+        return nil, nil, flags
+    end
+    return used(regex, flags, replace_in(regex, flags, subject, replace, global))
 end
 
 function re.sub(subject, pattern, replace, options)

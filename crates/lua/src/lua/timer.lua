@@ -28,7 +28,8 @@ local function add(every, n, delay, callback, ...)
     if not seconds then
         argument_error(1, "number expected, got " .. (delay == nil and "nil" or type(delay)))
     end
-    if every == 1 and seconds * 1000 < 1 then
+    -- What is no number is refused too.
+    if every == 1 and not (seconds * 1000 >= 1) then
         error("delay cannot be zero", 2)
     end
     if type(callback) ~= "function" or getinfo(callback, "S").what == "C" then

@@ -18,10 +18,9 @@ pub(crate) struct Coroutine {
     pub(crate) state: *mut lua_State,
     /// The registry's reference, which keeps it alive.
     anchor: c_int,
-    /// Whether it ended without an error, so that it can run another script.
+    /// Whether it can run another script: it ended without an error, and no thread that goes on refers to it.
     clean: bool,
-    /// It is a light thread: the coroutines whose frames come behind its own in a traceback.
-    outer: Option<Vec<*mut lua_State>>,
+    is_light_thread: bool,
 }
 
 impl Coroutine {
@@ -36,16 +35,13 @@ impl Coroutine {
             ffi::lua_pushvalue(state, index);
             let anchor = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
             let thread = ffi::lua_tothread(state, index);
-            Coroutine { state: thread, anchor, clean: false, outer: Some(Vec::new()) }
+            Coroutine { state: thread, anchor, clean: false, is_light_thread: true }
         }
     }
 
-    /// Sets the coroutines whose frames come behind its own in a traceback, if it is a light thread.
-    pub(crate) fn set_outer(&mut self, others: impl Iterator<Item = *mut lua_State>) {
-        if let Some(outer) = &mut self.outer {
-            outer.clear();
-            outer.extend(others);
-        }
+    /// Has it not used again when it ends: light threads that go on without it have it as their parent.
+    pub(crate) fn retire(&mut self) {
+        self.clean = false;
     }
 
     /// Returns true if it has frames: it runs or waits.
@@ -54,6 +50,14 @@ impl Coroutine {
         // SAFETY: who calls keeps the coroutine alive; lua_getstack fills in the struct.
         unsafe { ffi::lua_getstack(state, 0, frame.as_mut_ptr()) != 0 }
     }
+}
+
+/// The coroutines around a light thread: its parent, that one's, and so on.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    pub(crate) coroutines: Vec<*mut lua_State>,
+    /// The one that the script began in, if it is among them.
+    pub(crate) entry: Option<*mut lua_State>,
 }
 
 /// Why a resumed coroutine came back.
@@ -76,8 +80,9 @@ impl Machine {
             // SAFETY: the machine is open. Running out of memory here is a panic of LuaJIT's, as in ngx_lua.
             None => unsafe {
                 let state = ffi::lua_newthread(self.state);
+                self.note_entry();
                 let anchor = ffi::luaL_ref(self.state, ffi::LUA_REGISTRYINDEX);
-                Coroutine { state, anchor, clean: false, outer: None }
+                Coroutine { state, anchor, clean: false, is_light_thread: false }
             },
         };
         // SAFETY: the stack is empty and has room for one value.
@@ -85,14 +90,31 @@ impl Machine {
         coroutine
     }
 
+    /// Notes the coroutine at the top of the machine's own stack as one that scripts begin in: no script may resume it,
+    /// its own or another request's.
+    ///
+    /// # Safety
+    /// The machine must be open, with a coroutine at the top of its stack.
+    unsafe fn note_entry(&self) {
+        // SAFETY: the caller vouches for the stack; there is room for three values, and without memory Lua panics, as in `start`.
+        unsafe {
+            ffi::lua_rawgeti_(self.state, ffi::LUA_REGISTRYINDEX, self.anchors().entries.function);
+            ffi::lua_pushvalue(self.state, -2);
+            ffi::lua_pushboolean(self.state, 1);
+            ffi::lua_rawset(self.state, -3);
+            ffi::lua_pop(self.state, 1);
+        }
+    }
+
     /// Resumes a coroutine until it ends, waits or fails. Its function, or the call that waited, gets the `given` values at
-    /// the top of its stack.
+    /// the top of its stack. If a light thread fails, `around` says which coroutines its traceback shows behind its own.
     pub(crate) fn resume_with(
         &self,
         coroutine: &mut Coroutine,
         phase: Phase,
         request: u32,
         given: c_int,
+        around: impl FnOnce() -> Around,
     ) -> Resumed {
         let state = coroutine.state;
         let before = self.enter(phase, request);
@@ -115,15 +137,17 @@ impl Machine {
                     let inner = traceback::take_trail(state, self.anchors().trail.function);
                     let mut all = inner;
                     all.push(state);
-                    all.extend(coroutine.outer.iter().flatten());
-                    let entry = match &coroutine.outer {
-                        None => Some(state),
-                        Some(outer) => outer.last().copied(),
+                    let entry = if coroutine.is_light_thread {
+                        let around = around();
+                        all.extend(around.coroutines);
+                        around.entry
+                    } else {
+                        Some(state)
                     };
                     (stack::error_text(state), traceback::of_coroutines(&all, entry))
                 };
                 let whose: &[u8] =
-                    if coroutine.outer.is_some() { b"lua user thread " } else { b"lua entry thread " };
+                    if coroutine.is_light_thread { b"lua user thread " } else { b"lua entry thread " };
                 let kind: &[u8] = match status {
                     ffi::LUA_ERRRUN => b"runtime error: ",
                     ffi::LUA_ERRMEM => b"memory allocation error: ",
@@ -140,7 +164,7 @@ impl Machine {
     /// Resumes a coroutine; the call that waited returns nothing.
     #[cfg(test)]
     pub(crate) fn resume(&self, coroutine: &mut Coroutine, phase: Phase, request: u32) -> Resumed {
-        self.resume_with(coroutine, phase, request, 0)
+        self.resume_with(coroutine, phase, request, 0, Around::default)
     }
 
     /// Tells Lua that a light thread, or the coroutine around all, has come to its end: with its results on its stack, or
@@ -172,11 +196,12 @@ impl Machine {
         ended.ok().flatten()
     }
 
-    /// Takes a coroutine back in any state: one that waits is never resumed.
+    /// Takes a coroutine back in any state: one that waits is never resumed. A light thread is not used again, as its script may
+    /// still have it.
     pub(crate) fn finish(&self, mut coroutine: Coroutine) {
         // SAFETY: the machine is open and the coroutine is one of its own that does not run.
         unsafe {
-            if coroutine.clean && self.idle.borrow().len() < KEPT {
+            if coroutine.clean && !coroutine.is_light_thread && self.idle.borrow().len() < KEPT {
                 ffi::lua_settop(coroutine.state, 0);
                 coroutine.clean = false;
                 self.idle.borrow_mut().push(coroutine);

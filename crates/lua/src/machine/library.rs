@@ -26,6 +26,8 @@ pub(crate) struct Anchors {
     pub(crate) thread_ended: Chunk,
     /// No function but a table: the coroutines that an error has left; see `lua/coroutine.lua`.
     pub(crate) trail: Chunk,
+    /// A table too: the coroutines that scripts begin in.
+    pub(crate) entries: Chunk,
 }
 
 impl Anchors {
@@ -36,6 +38,7 @@ impl Anchors {
         drop_timer: Chunk::NONE,
         thread_ended: Chunk::NONE,
         trail: Chunk::NONE,
+        entries: Chunk::NONE,
     };
 }
 
@@ -128,6 +131,7 @@ unsafe extern "C-unwind" fn open_protected(state: *mut lua_State) -> i32 {
             drop_timer: keep(c"drop_timer"),
             thread_ended: keep(c"thread_ended"),
             trail: keep(c"trail"),
+            entries: keep(c"entries"),
         };
         0
     }

@@ -34,11 +34,12 @@ pub(crate) use bridge::World;
 use budget::Budget;
 pub(crate) use budget::NO_ROOM;
 pub(crate) use chunk::{Chunk, LoadError, chunk_name};
-pub(crate) use coroutine::{Coroutine, Resumed};
+pub(crate) use coroutine::{Around, Coroutine, Resumed};
 pub use interrupt::Watchdog;
 pub(crate) use interrupt::{Interrupter, Watched};
 use library::Anchors;
 pub(crate) use options::{MachineOptions, WorkerIdentity};
+pub(crate) use traceback::MOST_COROUTINES;
 use watch::Watch;
 
 /// A machine could not be opened.

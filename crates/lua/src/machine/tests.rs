@@ -166,7 +166,7 @@ fn a_wait_passes_through_coroutines_of_the_script() {
     assert_eq!(vm.resume(&mut coroutine, Phase::Content, 1), Resumed::Waiting);
     // SAFETY: a coroutine that waits has room for a value.
     unsafe { ffi::lua_pushinteger(coroutine.state, 100) };
-    let step = vm.resume_with(&mut coroutine, Phase::Content, 1, 1);
+    let step = vm.resume_with(&mut coroutine, Phase::Content, 1, 1, Around::default);
     assert_eq!(step, Resumed::Done);
     vm.finish(coroutine);
     let logged = world.logged.borrow();

@@ -11,7 +11,7 @@ use super::stack;
 /// The largest number of frames shown.
 const DEPTH: usize = 22;
 /// The largest number of coroutines shown (NGX_HTTP_LUA_BT_MAX_COROS).
-const MOST_COROUTINES: usize = 5;
+pub(crate) const MOST_COROUTINES: usize = 5;
 
 /// Takes the coroutines that the error value at the top has left by `coroutine.wrap`, from the innermost.
 ///

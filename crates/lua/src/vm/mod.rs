@@ -43,6 +43,9 @@ use timers::{Due, Outcome, ParkedFunction};
 use crate::machine::{Area, MachineOptions, Watchdog, Watched, WorkerIdentity};
 use crate::phase::Phase;
 
+/// For how long timers run at a time, in milliseconds.
+const TIMERS_AT_ONCE_MS: u64 = 10;
+
 /// Where a VM runs.
 #[derive(Clone, Copy, Debug)]
 pub struct VmOptions {
@@ -189,11 +192,12 @@ impl Vm {
         })
     }
 
-    /// Runs the timers that are due, and returns in how many milliseconds the next one is. To be called then, and
-    /// whenever the alarm rings.
+    /// Runs timers that are due, at least one and then for as long as one turn lasts. Returns in how many milliseconds the next
+    /// one is, 0 if some are left. To be called then, and whenever the alarm rings.
     pub fn poll_timers(&self, host: &mut dyn Host, config: &Config) -> Option<u64> {
         let timers = &self.scripts.timers;
         timers.tick(host.now().monotonic_ms());
+        let began_ms = host.now().monotonic_ms();
         while let Some(due) = timers.take_due() {
             match due {
                 Due::Timer(pending, again) => self.run_timer(host, config, &pending, again),
@@ -207,8 +211,13 @@ impl Vm {
                     self.go_on(host, config, waiting);
                 }
             }
+            host.refresh_time();
+            if host.now().monotonic_ms() - began_ms > TIMERS_AT_ONCE_MS {
+                return Some(0);
+            }
         }
-        timers.next_ms()
+        // One that is due within this millisecond was set after this turn began.
+        timers.next_ms().map(|ms| ms.max(1))
     }
 
     /// Sets the alarm: it is called when [`Vm::poll_timers`] should be called sooner than it said.

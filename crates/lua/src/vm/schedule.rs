@@ -19,7 +19,7 @@ use super::threads::{Awaited, ENTRY, Running};
 use crate::machine::{Resumed, ScriptError};
 use crate::phase::Phase;
 
-/// After so many runs without a wait, a thread that yields lets other requests run.
+/// After so many runs of threads without a wait, other requests run.
 const TURNS: u32 = 1000;
 const GONE: u16 = 499;
 
@@ -50,8 +50,14 @@ pub(super) unsafe fn run(frame: *mut Frame, state: &Rc<RequestState>, phase: Pha
             Some(running) => running,
             None => return wait(state),
         };
+        if turn == TURNS {
+            // There are threads then, and this one is the next when the server comes back.
+            state.progress.with_threads(|threads| threads.put_back(running));
+            state.progress.slept.set(false);
+            return Flow::Wait(Effect::Sleep(0));
+        }
         // SAFETY: the caller vouches for the frame, here and below.
-        match unsafe { turn_of(frame, state, phase, running, turn) } {
+        match unsafe { turn_of(frame, state, phase, running) } {
             Turn::Ends(flow) => {
                 state.progress.end(&state.scripts.machine);
                 return flow;
@@ -144,22 +150,17 @@ enum Turn {
 ///
 /// # Safety
 /// As for [`run`].
-unsafe fn turn_of(
-    frame: *mut Frame,
-    state: &Rc<RequestState>,
-    phase: Phase,
-    mut running: Running,
-    turn: u32,
-) -> Turn {
+unsafe fn turn_of(frame: *mut Frame, state: &Rc<RequestState>, phase: Phase, mut running: Running) -> Turn {
     let (machine, progress) = (&state.scripts.machine, &state.progress);
     progress.top.set(Some(running.coroutine.state));
     // SAFETY: the caller vouches for the frame; no script runs now.
     unsafe { settle(frame, state, std::mem::replace(&mut running.awaited, Awaited::Nothing)) };
     if let Some(threads) = &mut *progress.threads.borrow_mut() {
-        threads.begin_run(&mut running);
+        threads.running = running.id;
     }
+    let around = || progress.threads.borrow().as_ref().map(|threads| threads.around()).unwrap_or_default();
     let given = std::mem::take(&mut running.given);
-    let step = machine.resume_with(&mut running.coroutine, phase, state.number, given);
+    let step = machine.resume_with(&mut running.coroutine, phase, state.number, given, around);
     // SAFETY: as above.
     let want = unsafe { (*frame).want.take() };
     match (step, want) {
@@ -178,7 +179,7 @@ unsafe fn turn_of(
         (Resumed::Waiting, Some(Want::Effect(effect))) => unsafe { begin(frame, state, running, effect) },
         (Resumed::Waiting, None) => {
             let id = running.id;
-            if turn < TURNS && progress.with_threads(|threads| threads.has_ready()) {
+            if progress.with_threads(|threads| threads.has_ready()) {
                 progress.with_threads(|threads| {
                     threads.park(running, Awaited::Nothing);
                     threads.wake(id);
@@ -220,11 +221,12 @@ unsafe fn turn_of(
 }
 
 /// Ends a thread. The script goes on while others are there.
-fn ended(state: &Rc<RequestState>, phase: Phase, running: Running, succeeded: bool) -> Turn {
+fn ended(state: &Rc<RequestState>, phase: Phase, mut running: Running, succeeded: bool) -> Turn {
     let (machine, progress) = (&state.scripts.machine, &state.progress);
     let is_entry = running.id == ENTRY;
     let has_threads = progress.threads.borrow().is_some();
     let waiting = if has_threads {
+        running.coroutine.retire();
         machine.thread_ended(&running.coroutine, succeeded, phase, state.number)
     } else {
         None

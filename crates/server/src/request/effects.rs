@@ -23,6 +23,8 @@ use transport::clock;
 impl RequestCx<'_> {
     /// Carries an effect out.
     pub(crate) async fn perform(&mut self, effect: Effect) -> Result<Wake, Unfinished> {
+        // What a script waits for may be there at once, each time.
+        tokio::task::coop::consume_budget().await;
         let Exchange { script, output, .. } = &*self.exchange;
         let is_raw = script.tap.as_ref().is_some_and(|tap| tap.is_raw());
         // A client may read nothing before it has sent its body.

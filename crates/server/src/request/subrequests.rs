@@ -21,6 +21,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 use tracing::Span;
 use transport::pipe::{Pipe, PipeBudget};
@@ -30,6 +31,8 @@ use transport::stream::Stream;
 const DROPPED: usize = 64 << 10;
 /// How much of an answer may be on its way.
 const ON_THE_WAY: usize = 64 << 10;
+/// For how long requests inside one are run at a time.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// The exchange of a request inside another one, while it is served. However that ends, it comes back: it may have what the
 /// one around it shares with it.
@@ -234,11 +237,30 @@ struct Waited<'c, 'x> {
     has_waited: bool,
     /// The client is watched: they end if it leaves.
     watches: bool,
+    /// The one that is polled first.
+    next: usize,
+}
+
+/// Polls requests that are served side by side, from the one on whose turn it is. Returns true when all have ended. After so
+/// much time the rest is polled later: each may take long, and there may be many inside each of them.
+fn poll_in_turns(all: &mut [Inner], next: &mut usize, cx: &mut Context<'_>) -> bool {
+    let began = Instant::now();
+    let mut has_ended = true;
+    for _ in 0..all.len() {
+        let at = *next % all.len();
+        *next = at + 1;
+        has_ended &= all[at].poll(cx);
+        if began.elapsed() > AT_ONCE {
+            cx.waker().wake_by_ref();
+            return false;
+        }
+    }
+    has_ended
 }
 
 impl<'c, 'x> Waited<'c, 'x> {
     fn new(cx: &'c mut RequestCx<'x>) -> Self {
-        Waited { cx, inner: Vec::new(), has_waited: false, watches: true }
+        Waited { cx, inner: Vec::new(), has_waited: false, watches: true, next: 0 }
     }
 
     fn begin(&mut self, wanted: Subrequest, room: Rc<Cell<usize>>) -> Result<(), TooDeep> {
@@ -262,10 +284,7 @@ impl<'c, 'x> Waited<'c, 'x> {
     /// Runs them until all have ended. Returns false if the client is gone before.
     async fn run_to_end(&mut self) -> bool {
         poll_fn(|cx| {
-            let mut has_ended = true;
-            for inner in &mut self.inner {
-                has_ended &= inner.poll(cx);
-            }
+            let has_ended = poll_in_turns(&mut self.inner, &mut self.next, cx);
             if has_ended { Poll::Ready(true) } else { self.poll_gone(cx).map(|()| false) }
         })
         .await
@@ -301,20 +320,22 @@ impl Drop for Waited<'_, '_> {
 }
 
 /// Requests inside one whose script goes on meanwhile.
-struct RunningInner(Vec<Inner>);
+struct RunningInner {
+    inner: Vec<Inner>,
+    next: usize,
+}
 
 impl RunningRequests for RunningInner {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut has_ended = true;
-        for inner in &mut self.0 {
-            has_ended &= inner.poll(cx);
+        match poll_in_turns(&mut self.inner, &mut self.next, cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
-        if has_ended { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn finish(self: Box<Self>, outer: &mut Exchange) {
         outer.subrequests.ended.clear();
-        for inner in self.0 {
+        for inner in self.inner {
             let ended = inner.into_response(outer);
             outer.subrequests.ended.extend(ended);
         }
@@ -336,7 +357,7 @@ pub(crate) fn begin(
         let guard = ConnGuard::without_connection(Rc::clone(thread));
         running.push(Inner::begin_in(thread, generation, how, outer, wanted, guard, Rc::clone(&room)).ok()?);
     }
-    Some(Box::new(RunningInner(running)))
+    Some(Box::new(RunningInner { inner: running, next: 0 }))
 }
 
 /// Returns how many bytes are kept of all answers together: each request was given all the room that there was.

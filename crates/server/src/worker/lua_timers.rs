@@ -104,6 +104,7 @@ async fn run(
             next_ms
         };
         match next_ms {
+            Some(0) => tokio::task::yield_now().await,
             Some(ms) => {
                 // Whichever comes first: the next timer, or an earlier one that a script has just set.
                 let _ = tokio::time::timeout(Duration::from_millis(ms), earlier.notified()).await;

@@ -15,7 +15,7 @@ use engine::Effect;
 use engine::host::RunningRequests;
 use mlua_sys::lua_State;
 
-use crate::machine::{Coroutine, Machine};
+use crate::machine::{Around, Coroutine, MOST_COROUTINES, Machine};
 use waits::Waits;
 
 /// The number of the coroutine that a script begins in.
@@ -63,6 +63,8 @@ pub(super) struct Thread {
     /// The coroutine that has made it, and the thread which that belongs to.
     parent: Option<(*mut lua_State, u32)>,
     awaited: Awaited,
+    /// It can run, and is in the queue of those.
+    is_ready: bool,
 }
 
 /// What is to be done when a wait is over, before its thread goes on.
@@ -213,7 +215,8 @@ impl Progress {
 
 impl Threads {
     fn new() -> Box<Threads> {
-        let entry = Thread { id: ENTRY, coroutine: None, given: 0, parent: None, awaited: Awaited::Nothing };
+        let awaited = Awaited::Nothing;
+        let entry = Thread { id: ENTRY, coroutine: None, given: 0, parent: None, awaited, is_ready: false };
         Box::new(Threads {
             alive: vec![entry],
             ready: VecDeque::new(),
@@ -248,7 +251,8 @@ impl Threads {
         // The function of ngx.on_abort gets its number now.
         let id = id.unwrap_or_else(|| self.unused_id());
         let parent = Some((parent, self.running));
-        self.alive.push(Thread { id, coroutine: None, given: 0, parent, awaited: Awaited::Nothing });
+        let awaited = Awaited::Nothing;
+        self.alive.push(Thread { id, coroutine: None, given: 0, parent, awaited, is_ready: false });
         Running { id, coroutine, given, awaited: Awaited::Nothing }
     }
 
@@ -263,7 +267,9 @@ impl Threads {
 
     /// Lets a thread run when its turn comes.
     pub(super) fn wake(&mut self, id: u32) {
-        if self.position(id).is_some() && !self.ready.contains(&id) {
+        if let Some(at) = self.position(id)
+            && !std::mem::replace(&mut self.alive[at].is_ready, true)
+        {
             self.ready.push_back(id);
         }
     }
@@ -278,6 +284,7 @@ impl Threads {
         while let Some(id) = self.ready.pop_front() {
             let Some(at) = self.position(id) else { continue };
             let thread = &mut self.alive[at];
+            thread.is_ready = false;
             let Some(coroutine) = thread.coroutine.take() else { continue };
             let awaited = std::mem::replace(&mut thread.awaited, Awaited::Nothing);
             return Some(Running { id, coroutine, given: std::mem::take(&mut thread.given), awaited });
@@ -285,24 +292,36 @@ impl Threads {
         None
     }
 
-    /// Prepares a thread for its run.
-    pub(super) fn begin_run(&mut self, running: &mut Running) {
-        self.running = running.id;
-        let mut outer = Vec::new();
-        let mut at = self.position(running.id);
+    /// Puts one that was to run back: it is the next to run.
+    pub(super) fn put_back(&mut self, running: Running) {
+        let Some(at) = self.position(running.id) else { return };
+        let thread = &mut self.alive[at];
+        (thread.given, thread.awaited, thread.is_ready) = (running.given, running.awaited, true);
+        thread.coroutine = Some(running.coroutine);
+        self.ready.push_front(running.id);
+    }
+
+    /// Returns the coroutines around the thread that runs, as many as a traceback shows.
+    pub(super) fn around(&self) -> Around {
+        let mut around = Around::default();
+        let mut at = self.position(self.running);
         while let Some((parent, spawner)) = at.and_then(|at| self.alive[at].parent) {
+            if around.coroutines.len() > MOST_COROUTINES {
+                return around;
+            }
             if Coroutine::has_frames(parent) {
-                outer.push(parent);
+                around.coroutines.push(parent);
             }
             at = self.position(spawner);
             let state = at.and_then(|at| self.alive[at].coroutine.as_ref()).map(|coroutine| coroutine.state);
             match state {
-                Some(state) if state != parent => outer.push(state),
+                Some(state) if state != parent => around.coroutines.push(state),
                 Some(_) => {}
                 None => break,
             }
         }
-        running.coroutine.set_outer(outer.into_iter());
+        around.entry = around.coroutines.last().copied();
+        around
     }
 
     /// Forgets a thread that has ended.
