@@ -70,7 +70,7 @@ impl Freshness {
                 _ => {}
             }
         }
-        let varies_too_much = vary.len() > MAX_VARY_BYTES || vary == b"*";
+        let varies_too_much = vary.len() > MAX_VARY_BYTES || varies_by_all(&vary);
         let may_store = !(reading.forbidden || reading.no_cache || reading.is_expired || varies_too_much);
         Freshness {
             may_store,
@@ -80,6 +80,11 @@ impl Freshness {
             vary,
         }
     }
+}
+
+/// Returns whether a request is never known to be like another one (RFC 9111, section 4.1).
+fn varies_by_all(vary: &[u8]) -> bool {
+    vary.split(|byte| *byte == b',').any(|member| member.trim_ascii() == b"*")
 }
 
 impl Reading {
@@ -268,6 +273,12 @@ mod tests {
         }
         assert!(!read(&format!("Vary: {}", "x".repeat(129))).may_store);
         assert_eq!(read("Vary: A\nVary: B").vary, b"A, B");
+        for varies_by_all in ["Vary: *", "Vary: *\nVary: A", "Vary: A, *"] {
+            assert!(
+                !read(&format!("{varies_by_all}\nCache-Control: max-age=5")).may_store,
+                "{varies_by_all}"
+            );
+        }
     }
 
     #[test]

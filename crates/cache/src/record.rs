@@ -8,6 +8,7 @@
 
 use crate::key::KeyHash;
 use std::fmt;
+use std::hash::BuildHasher;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// The length of the record.
@@ -38,6 +39,11 @@ impl Provenance {
             self.names.extend_from_slice(part);
         }
         self.revisions.push(revision);
+    }
+
+    /// Returns a number for the revisions, in this process: after a move it is another one.
+    pub fn moves(&self) -> u64 {
+        foldhash::fast::FixedState::default().hash_one(&self.revisions)
     }
 }
 

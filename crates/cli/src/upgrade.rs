@@ -134,7 +134,8 @@ impl Upgrade {
         let limit = until.saturating_duration_since(Instant::now());
         tell(old, UpgradeStep::ChangeBinary(limit))?;
         let mut begun = false;
-        while Instant::now() < until + GRACE {
+        // The old one has a little longer, to end one that has begun and hangs.
+        while Instant::now() < if begun { until + GRACE } else { until } {
             begun |= RunningMaster::older(pid_path) == Some(old);
             match RunningMaster::named(pid_path) {
                 Some(new) if new != old => return Ok(new),

@@ -127,7 +127,7 @@ pub fn append_context(exchange: &Exchange, config: &Config, line: &mut Vec<u8>) 
     if !head.request_line().is_empty() {
         // A header line comes to be a request line where a client loses count of its own bytes.
         let mut request = Vec::with_capacity(head.request_line().len());
-        masking::append_lines(head.request_line(), &mut request);
+        masking::append_request_line(head.request_line(), &mut request);
         quoted(b", request: \"", &request);
     }
     if exchange.subrequests.is_inner() {

@@ -267,7 +267,8 @@ fn parse_host(text: &[u8]) -> Result<(Shape, String), KeyFault> {
     let port =
         text.rsplit(|&byte| byte == b':').next().filter(|_| text.contains(&b':') && !text.ends_with(b"]"));
     let is_port = |digits: &[u8]| {
-        std::str::from_utf8(digits).is_ok_and(|digits| digits.is_empty() || digits.parse::<u16>().is_ok())
+        std::str::from_utf8(digits)
+            .is_ok_and(|digits| digits.is_empty() || digits.parse::<u16>().is_ok_and(|port| port > 0))
     };
     if port.is_some_and(|port| !is_port(port)) {
         return Err(KeyFault::BadPort);
@@ -393,6 +394,7 @@ mod tests {
             ("*.*", BadWildcard),
             ("**", BadWildcard),
             ("*.[::1]", BadPort),
+            ("a:0", BadPort),
             ("a[b]", BadByte(b'[')),
             ("[::1].*", BadAddress),
         ] {

@@ -36,6 +36,19 @@ impl ZoneLimits {
 #[derive(Debug)]
 pub struct Zone(Mutex<Table>);
 
+/// A response that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Its name.
+    pub name: KeyHash,
+    /// The family that it belongs to.
+    pub main: KeyHash,
+    /// The moves of switches that it depends on ([`crate::Provenance::moves`]): a failure from before another one stands in for nothing.
+    pub moves: u64,
+    /// How often it must be asked for to be stored.
+    pub min_uses: u64,
+}
+
 /// What a zone says about a response that is asked for.
 #[derive(Debug)]
 pub enum Found {
@@ -69,15 +82,16 @@ impl Zone {
         self.lock().limits = limits;
     }
 
-    /// Asks for a response of this name, one of the family of `main`; the entry is in use as long as what is returned.
-    pub fn open(self: &Arc<Self>, name: KeyHash, main: KeyHash, min_uses: u64, now_s: u64) -> Found {
+    /// Asks for a response; the entry is in use as long as what is returned.
+    pub fn open(self: &Arc<Self>, asked: Asked, now_s: u64) -> Found {
+        let Asked { name, main, moves, min_uses } = asked;
         let mut table = self.lock();
         let Some(slot) = table.find_or_add(name, main) else { return Found::Full };
         table.touch(slot, now_s);
         let entry = table.entry_mut(slot);
         entry.uses = entry.uses.saturating_add(1);
         if entry.error != 0 {
-            if entry.error_until_s >= now_s {
+            if entry.error_until_s >= now_s && entry.error_moves == moves {
                 return Found::Failed(entry.error);
             }
             (entry.error, entry.exists, entry.uses) = (0, false, 1);
@@ -129,6 +143,11 @@ impl Zone {
     /// Takes out an entry that was not asked for for too long, or that is too much.
     pub fn take_removal(&self, now_s: u64) -> Option<Removal> {
         self.lock().take_removal(now_s)
+    }
+
+    /// Takes out what has made room, if there is more of that than the next look takes.
+    pub fn take_excess(&self) -> Option<Removal> {
+        self.lock().take_excess()
     }
 
     /// Takes out the entry that was not asked for for the longest time, because the disk is nearly full.
@@ -238,11 +257,11 @@ impl ZoneUse {
         self.unlock();
     }
 
-    /// Has a failure stand in for the response until then.
-    pub fn note_failure(&mut self, status: u16, until_s: u64) {
+    /// Has a failure stand in for the response until then, or until the next move of a switch that it depends on.
+    pub fn note_failure(&mut self, status: u16, until_s: u64, moves: u64) {
         let mut table = self.zone.lock();
         let entry = table.entry_mut(self.slot);
-        (entry.error, entry.error_until_s) = (status, until_s);
+        (entry.error, entry.error_until_s, entry.error_moves) = (status, until_s, moves);
         drop(table);
         self.unlock();
     }

@@ -35,6 +35,7 @@ pub(super) struct Entry {
     /// The status of a failure that stands in for the response; 0 is none.
     pub(super) error: u16,
     pub(super) error_until_s: u64,
+    pub(super) error_moves: u64,
     /// It was forgotten while it was in use, and goes with the last use.
     is_gone: bool,
 }
@@ -56,6 +57,9 @@ pub(super) struct Table {
     /// What was taken out to make room: its files are to go.
     displaced: Vec<KeyHash>,
 }
+
+/// How many files that are to go may wait for the next look at the zone.
+const MOST_DISPLACED: usize = 1000;
 
 /// Files take whole blocks.
 const BLOCK_BYTES: u64 = 4096;
@@ -96,8 +100,12 @@ impl Table {
             return Some(*slot);
         }
         if self.by_name.len() >= self.limits.entries {
-            let Removal(displaced) = self.take_oldest()?;
-            self.displaced.push(displaced);
+            let slot = self.oldest_unused()?;
+            let has_file = self.entry(slot).exists || !self.entry(slot).is_settled;
+            let Removal(displaced) = self.take_out(slot);
+            if has_file {
+                self.displaced.push(displaced);
+            }
         }
         let entry = Entry { name, main, newer: NO_SLOT, older: NO_SLOT, ..Entry::default() };
         let slot = match self.free.pop() {
@@ -191,15 +199,23 @@ impl Table {
 
     /// Takes an entry out whose time is over, or the oldest one while there are too many bytes.
     pub(super) fn take_removal(&mut self, now_s: u64) -> Option<Removal> {
-        while let Some(name) = self.displaced.pop() {
-            // It may be there again.
-            if !self.by_name.contains_key(&name) {
-                return Some(Removal(name));
-            }
+        if let Some(removal) = self.take_displaced() {
+            return Some(removal);
         }
         let slot = self.oldest_unused()?;
         let is_over = self.entry(slot).asked_s.saturating_add(self.limits.inactive_s) < now_s;
         (is_over || self.bytes > self.limits.max_bytes).then(|| self.take_out(slot))
+    }
+
+    fn take_displaced(&mut self) -> Option<Removal> {
+        // It may be there again.
+        let names = &mut self.displaced;
+        std::iter::from_fn(|| names.pop()).find(|name| !self.by_name.contains_key(name)).map(Removal)
+    }
+
+    /// Takes out what has made room, while there is more of it than waits for the next look.
+    pub(super) fn take_excess(&mut self) -> Option<Removal> {
+        if self.displaced.len() > MOST_DISPLACED { self.take_displaced() } else { None }
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Removal> {

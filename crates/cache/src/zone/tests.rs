@@ -12,8 +12,12 @@ fn name(number: u8) -> KeyHash {
     KeyHash([number; 16])
 }
 
+fn asked(number: u8, min_uses: u64) -> Asked {
+    Asked { name: name(number), main: name(number), moves: 7, min_uses }
+}
+
 fn open(zone: &Arc<Zone>, number: u8, now_s: u64) -> ZoneUse {
-    match zone.open(name(number), name(number), 1, now_s) {
+    match zone.open(asked(number, 1), now_s) {
         Found::Known(of) => of,
         other => panic!("{other:?}"),
     }
@@ -51,7 +55,7 @@ fn entries_are_bounded() {
     let zone = zone(2, u64::MAX);
     let one = open(&zone, 1, 1);
     let two = open(&zone, 2, 1);
-    assert!(matches!(zone.open(name(3), name(3), 1, 1), Found::Full));
+    assert!(matches!(zone.open(asked(3, 1), 1), Found::Full));
     drop(one);
     let _three = open(&zone, 3, 1);
     drop(two);
@@ -95,7 +99,7 @@ fn a_stale_response_is_updated_by_one() {
 #[test]
 fn too_few_uses_are_not_stored() {
     let zone = zone(10, u64::MAX);
-    let ask = || zone.open(name(1), name(1), 3, 1);
+    let ask = || zone.open(asked(1, 3), 1);
     let Found::Known(first) = ask() else { panic!("it may be on the disk") };
     assert!(first.is_scarce());
     first.note_absent();
@@ -108,19 +112,44 @@ fn too_few_uses_are_not_stored() {
 #[test]
 fn failures_stand_in_for_a_while() {
     let zone = zone(10, u64::MAX);
-    open(&zone, 1, 1).note_failure(502, 5);
-    assert!(matches!(zone.open(name(1), name(1), 1, 5), Found::Failed(502)));
-    assert!(matches!(zone.open(name(1), name(1), 1, 6), Found::Known(_)));
-    open(&zone, 2, 1).note_failure(502, 5);
+    open(&zone, 1, 1).note_failure(502, 5, 7);
+    assert!(matches!(zone.open(asked(1, 1), 5), Found::Failed(502)));
+    assert!(matches!(zone.open(asked(1, 1), 6), Found::Known(_)));
+    open(&zone, 1, 6).note_failure(502, 9, 7);
+    let moved = Asked { moves: 8, ..asked(1, 1) };
+    assert!(matches!(zone.open(moved, 7), Found::Known(_)), "it was that of another target");
+    open(&zone, 2, 1).note_failure(502, 5, 7);
     zone.open_to_store(name(2), name(2), 1).unwrap().stored(10);
-    assert!(matches!(zone.open(name(2), name(2), 1, 2), Found::Known(_)), "a response takes its place");
+    assert!(matches!(zone.open(asked(2, 1), 2), Found::Known(_)), "a response takes its place");
+}
+
+#[test]
+fn what_never_had_a_file_leaves_none_to_remove() {
+    let zone = zone(2, u64::MAX);
+    for number in 0..100 {
+        open(&zone, number, 1).note_absent();
+    }
+    assert_eq!(zone.take_removal(1), None);
+}
+
+#[test]
+fn files_that_are_to_go_are_bounded() {
+    let zone = zone(1, u64::MAX);
+    let mut removed = 0;
+    for number in 0..3000_u32 {
+        let name = KeyHash(std::array::from_fn(|at| number.to_le_bytes()[at % 4]));
+        zone.open_to_store(name, name, 1).unwrap().stored(10);
+        removed += std::iter::from_fn(|| zone.take_excess()).count();
+    }
+    let left = std::iter::from_fn(|| zone.take_removal(1)).count();
+    assert_eq!((removed + left, left <= 1000), (2999, true), "{left}");
 }
 
 #[test]
 fn families_are_those_with_files() {
     let zone = zone(10, u64::MAX);
     let main = name(9);
-    let Found::Known(mut blue) = zone.open(name(1), main, 1, 1) else { panic!() };
+    let Found::Known(mut blue) = zone.open(Asked { main, ..asked(1, 1) }, 1) else { panic!() };
     assert!(!zone.has_family(main));
     blue.stored(10);
     assert!(zone.has_family(main));

@@ -177,6 +177,7 @@ impl FileStore {
     /// Makes the second file hold what the store holds.
     fn bring_up(&mut self) -> Result<(), StoreFault> {
         let Some(sqlite) = &mut self.sqlite else { return Ok(()) };
+        sqlite.before_use();
         let failed = |error| fault::anchor(&anchor::path_of(&self.path), &error);
         let known = self.anchor.as_ref().map(Anchor::chain);
         if self.anchor.as_ref().is_some_and(Anchor::is_current) {
@@ -221,7 +222,10 @@ impl FileStore {
     /// Refuses everything if there is damage.
     fn sound(&mut self) -> Result<&mut SqliteStore, StoreFault> {
         match (&self.damage, &mut self.sqlite) {
-            (None, Some(sqlite)) => Ok(sqlite),
+            (None, Some(sqlite)) => {
+                sqlite.before_use();
+                Ok(sqlite)
+            }
             (Some(fault), _) => Err(fault.clone()),
             (None, None) => Err(fault::damaged_at(&self.path.display().to_string(), "it is not open")),
         }

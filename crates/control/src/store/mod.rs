@@ -7,8 +7,9 @@
 //!
 //! # The files
 //!
-//! - `live.db` (and `-wal`, `-shm` while it is open): SQLite, `sqlite.rs`. Tables and their two formats are in `schema.rs`,
-//!   the way from format 1 to format 2 in `migration.rs`, with a copy kept as `live.db.format-1`.
+//! - `live.db` (and `-wal`, `-shm` while it is open): SQLite, `sqlite.rs`; `-shm` keeps its length by `wal_index.rs`. Tables and
+//!   their two formats are in `schema.rs`, the way from format 1 to format 2 in `migration.rs`, with a copy kept as
+//!   `live.db.format-1`.
 //! - `live.db-anchor`: the second file, `anchor/`. A snapshot of the table and the commits since, each with a checksum.
 //! - `live.db-lock`: the lock under which both are written, `lock.rs`.
 //! - `groups.db`, with the same files beside it: what orders say of the servers of groups. The first of them creates it,
@@ -64,6 +65,7 @@ mod thread;
 mod unchanged;
 mod verdict;
 mod wal;
+mod wal_index;
 
 pub(crate) use copy::StoreCopy;
 pub use file_store::FileStore;

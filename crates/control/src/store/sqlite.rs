@@ -9,6 +9,7 @@
 
 use super::rows::{self, Head};
 use super::schema::Format;
+use super::wal_index::WalIndex;
 use super::{StoreBackend, UnchangedOrder, fault, migration, opening, receipts, unchanged};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub(super) struct SqliteStore {
     seen_version: i64,
     /// True if the log holds something that could be moved into the file.
     unsettled: bool,
+    index: WalIndex,
 }
 
 impl SqliteStore {
@@ -60,9 +62,15 @@ impl SqliteStore {
             waiting: receipts::Waiting::default(),
             seen_version: 0,
             unsettled: true,
+            index: WalIndex::of(path),
         };
         store.written_by_others()?;
         Ok(store)
+    }
+
+    /// Prepares for a use. To be called before each.
+    pub(super) fn before_use(&mut self) {
+        self.index.extend();
     }
 
     fn wrong(&self, error: &rusqlite::Error) -> StoreFault {
@@ -374,6 +382,7 @@ impl StoreBackend for SqliteStore {
     }
 
     fn idle(&mut self) {
+        self.before_use();
         if self.format == Format::One
             && let Ok(format) = migration::try_migrate(&self.connection, &self.path)
         {

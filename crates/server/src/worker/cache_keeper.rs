@@ -57,15 +57,16 @@ impl Keeper {
     fn run(mut self, mut config: Arc<Config>, configs: &mpsc::Receiver<Arc<Config>>) {
         loop {
             self.filled.retain(|zone| zone.strong_count() > 0);
+            let mut is_behind = false;
             for zone in config.http.caches.iter() {
                 zone.zone.set_limits(zone.limits);
                 if !self.filled.iter().any(|known| known.as_ptr() == Arc::as_ptr(&zone.zone)) {
                     self.filled.push(Arc::downgrade(&zone.zone));
                     self.fill(zone);
                 }
-                self.clear(zone);
+                is_behind |= self.clear(zone);
             }
-            match configs.recv_timeout(INTERVAL) {
+            match configs.recv_timeout(if is_behind { Duration::ZERO } else { INTERVAL }) {
                 Ok(newer) => config = newer,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -117,15 +118,15 @@ impl Keeper {
                 Err(why) => {
                     let text = format!("cache file \"{}\" is removed: {why}", entry.path().display());
                     self.say(Level::Notice, &text);
-                    remove(zone, hash);
+                    files::remove(zone, hash);
                 }
             }
             turns.done();
         }
     }
 
-    /// Removes what is too old and what is too much.
-    fn clear(&self, zone: &CacheZone) {
+    /// Removes what is too old and what is too much, as much of it as one turn takes. Returns true if there may be more.
+    fn clear(&self, zone: &CacheZone) -> bool {
         let mut turns = Turns::new(zone.clearing);
         loop {
             let next = zone.zone.take_removal(now_s()).or_else(|| {
@@ -133,9 +134,11 @@ impl Keeper {
                     zone.min_free > 0 && free_bytes(&zone.path).is_some_and(|free| free < zone.min_free);
                 is_full.then(|| zone.zone.take_oldest()).flatten()
             });
-            let Some(Removal(name)) = next else { break };
-            remove(zone, name);
-            turns.done();
+            let Some(Removal(name)) = next else { return false };
+            files::remove(zone, name);
+            if turns.done() {
+                return true;
+            }
         }
     }
 }
@@ -146,11 +149,6 @@ fn now_s() -> u64 {
 
 fn is_level(name: &OsStr) -> bool {
     matches!(name.len(), 1 | 2) && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
-}
-
-fn remove(zone: &CacheZone, name: KeyHash) {
-    // It fails if another process has removed it, which is fine.
-    let _ = std::fs::remove_file(files::path(zone, name));
 }
 
 fn free_bytes(path: &Path) -> Option<u64> {
@@ -178,7 +176,7 @@ fn note(zone: &CacheZone, name: KeyHash, path: &Path) -> Result<bool, String> {
     }
     let main = KeyHash::of(&stored.meta.key);
     if let Some(Removal(name)) = zone.zone.loaded(name, main, bytes, now_s()) {
-        remove(zone, name);
+        files::remove(zone, name);
         return Ok(false);
     }
     Ok(true)
@@ -212,14 +210,15 @@ impl Turns {
         Turns { pace, files: 0, began: Instant::now() }
     }
 
-    /// Takes note of one more file.
-    fn done(&mut self) {
+    /// Takes note of one more file. Returns true if the turn has ended with it, and the pause is over.
+    fn done(&mut self) -> bool {
         self.files += 1;
-        if self.files >= self.pace.files
-            || self.began.elapsed() >= Duration::from_millis(self.pace.threshold_ms)
-        {
+        let is_over = self.files >= self.pace.files
+            || self.began.elapsed() >= Duration::from_millis(self.pace.threshold_ms);
+        if is_over {
             std::thread::sleep(Duration::from_millis(self.pace.sleep_ms));
             *self = Turns::new(self.pace);
         }
+        is_over
     }
 }

@@ -222,3 +222,19 @@ fn damage_under_an_open_store_loses_nothing_acknowledged_in_silence() {
     }
     println!("{counts:?}, {kept} orders acknowledged, {refused} refused");
 }
+
+#[test]
+fn an_index_that_is_shortened_under_an_open_store_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut live = Live::open(folder.path());
+    for number in [1, 5, 9, 13] {
+        assert!(live.order(number), "{number}: {:?}", live.store.damage());
+        let index = fs::OpenOptions::new().write(true).open(folder.path().join("live.db-shm")).unwrap();
+        assert!(index.metadata().unwrap().len() > 0, "the store does not use it");
+        index.set_len(if number == 5 { 100 } else { 0 }).unwrap();
+    }
+    let right = content(&live.table);
+    assert!(live.store.damage().is_none());
+    drop(live);
+    assert_eq!(content(&Live::open(folder.path()).table), right);
+}

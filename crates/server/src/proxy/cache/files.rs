@@ -4,7 +4,7 @@
 //! after that. Neither is synced: a killed process leaves whole files and temporary ones; after a fall of the system, what was
 //! not verified since is not served (`cache::record`).
 
-use cache::{KeyHash, MAX_META_BYTES, MetaFault, RECORD_BYTES, StoredMeta};
+use cache::{KeyHash, MAX_META_BYTES, MetaFault, RECORD_BYTES, Removal, StoredMeta};
 use engine::modules::proxy::cache::{CacheZone, StoredResponse};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -41,6 +41,19 @@ pub(crate) fn boot() -> u64 {
 /// Returns the path of a response.
 pub(crate) fn path(zone: &CacheZone, name: KeyHash) -> PathBuf {
     zone.path.join(zone.levels.path(name))
+}
+
+/// Removes files of a zone's entries that have made room for others, where the zone's keeper does not keep up.
+pub(crate) fn remove_excess(zone: &CacheZone) {
+    while let Some(Removal(name)) = zone.zone.take_excess() {
+        remove(zone, name);
+    }
+}
+
+/// Removes a file.
+pub(crate) fn remove(zone: &CacheZone, name: KeyHash) {
+    // It fails if another process has removed it, which is fine.
+    let _ = std::fs::remove_file(path(zone, name));
 }
 
 /// Opens the response of this name, which must be that of this key. Returns it with the length of its file.

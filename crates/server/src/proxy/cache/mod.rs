@@ -9,7 +9,7 @@ pub(super) mod storing;
 
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
-use cache::{Found, KeyHash, ZoneUse};
+use cache::{Asked, Found, KeyHash, ZoneUse};
 use engine::host::Level;
 use engine::modules::proxy::cache::{self as kept, CacheRecord, CacheStatus, StoredResponse};
 use engine::modules::proxy::{self, Disposition, Plan};
@@ -156,11 +156,14 @@ fn look(cx: &mut RequestCx<'_>) -> Result<Look, Unfinished> {
     let record = record(cx)?;
     let Some(zone) = config.http.caches.get(record.zone) else { return Ok(Look::Uncached) };
     let (main, mut name) = (record.main, record.name);
+    let moves = record.origin.moves();
     let key = std::mem::take(&mut record.key);
     let mut unusable = None;
     let mut is_variant = false;
     let look = loop {
-        let used = match zone.zone.open(name, main, min_uses, now_s) {
+        let opened = zone.zone.open(Asked { name, main, moves, min_uses }, now_s);
+        files::remove_excess(zone);
+        let used = match opened {
             Found::Failed(status) => break Look::Failed(status),
             Found::Scarce | Found::Full => break Look::Uncached,
             Found::Known(used) => used,
@@ -363,7 +366,7 @@ pub(super) fn keep_failure(cx: &mut RequestCx<'_>, status: u16) {
     if let (Some(until_s), Some(record)) = (until_s, &mut cx.exchange.upstream.cache)
         && let Some(used) = &mut record.used
     {
-        used.note_failure(status, until_s);
+        used.note_failure(status, until_s, record.origin.moves());
     }
 }
 

@@ -31,6 +31,7 @@ impl Storing {
         let name = name_for(record, &meta);
         if record.used.as_ref().is_none_or(|used| used.name() != name) {
             record.used = zone.zone.open_to_store(name, record.main, now_s);
+            super::files::remove_excess(zone);
         }
         record.used.as_ref()?;
         meta.boot = boot();

@@ -1,5 +1,6 @@
 //! What a response's head means for keeping it, and for what the client gets of it.
 
+use super::ask::has_later_choices;
 use super::record::head_text;
 use super::{CacheRecord, CacheStatus, StoredResponse};
 use crate::exchange::Exchange;
@@ -34,7 +35,8 @@ pub(in super::super) fn heed(
         (false, false) => Caching::None,
         (false, true) => {
             let read = freshness(&exchange.upstream.headers, env, settings);
-            record.may_store = read.may_store && head.status != 101;
+            record.may_store =
+                read.may_store && head.status != 101 && !has_later_choices(exchange, env, &record);
             record.head = head_text(head.status_line(), &exchange.upstream.headers);
             record.freshness = Some(read);
             if record.may_store { Caching::Storing } else { Caching::None }

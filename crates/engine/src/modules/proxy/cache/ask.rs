@@ -87,6 +87,13 @@ fn append_key(
     }
 }
 
+/// Returns whether switches were asked for the request's text alone (`proxy_set_header X $live`), after it was looked for: then
+/// what comes depends on a choice that tells nothing apart.
+pub(super) fn has_later_choices(exchange: &Exchange, env: &Env<'_>, record: &CacheRecord) -> bool {
+    let settings = &env.config.location(exchange.route.location).settings.proxy.cache;
+    *settings.follows_switches && origin(exchange, env).names != record.origin.names
+}
+
 /// Returns what switches have chosen for the request up to here: its upstream's name may depend on each.
 fn origin(exchange: &Exchange, env: &Env<'_>) -> Provenance {
     let mut origin = Provenance::default();
