@@ -296,6 +296,15 @@ impl Client {
                     "give one that its ssl_client_certificate has signed with --cert and --key",
                 )
             }
+            // What a port with TLS answers to a request in clear, in nginx's words.
+            Err(_) if status == 400 && self.tls.is_none() && body.find("sent to HTTPS port").is_some() => {
+                Error::new(
+                    Code::Unreachable,
+                    "not_understood",
+                    format!("{} speaks TLS", self.endpoint),
+                    "write https:// instead of http://",
+                )
+            }
             Err(_) => self.strange(&format!("HTTP {status}")),
         }
     }

@@ -6,8 +6,8 @@ use crate::format;
 use crate::receipt::KEYS_SHOWN;
 use control::api::types::{Commit, MovedTraffic};
 
-/// Returns a line for each commit and one for each of its keys.
-pub(crate) fn text(commits: &[Commit]) -> String {
+/// Returns a line for each commit, and for what it has changed and moved. `option` names the switch in commands.
+pub(crate) fn text(commits: &[Commit], option: &str) -> String {
     let mut out = String::new();
     for commit in commits {
         let kind = match (commit.kind.as_str(), commit.of) {
@@ -32,9 +32,6 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         if let Some(note) = &commit.note {
             out.push_str(&format!("        ({note})\n"));
         }
-        for line in commit.traffic.iter().flat_map(|moved| traffic(moved, commit.revision)) {
-            out.push_str(&format!("        {line}\n"));
-        }
         for line in commit.subjects.iter().filter_map(format::subject).take(KEYS_SHOWN) {
             out.push_str(&format!("        {line}\n"));
         }
@@ -51,15 +48,18 @@ pub(crate) fn text(commits: &[Commit]) -> String {
         if more > 0 {
             out.push_str(&format!("        and {}\n", format::count(more as u64, "more key")));
         }
+        for line in commit.traffic.iter().flat_map(|moved| traffic(moved, commit.revision, option)) {
+            out.push_str(&format!("          {line}\n"));
+        }
     }
     out
 }
 
 /// Returns the lines about the traffic that a commit has moved; none if there was none.
-fn traffic(moved: &MovedTraffic, revision: u64) -> Vec<String> {
+fn traffic(moved: &MovedTraffic, revision: u64, option: &str) -> Vec<String> {
     let Some(drain) = moved.drain.as_ref().filter(|drain| format::has_moved(drain)) else {
         return Vec::new();
     };
-    let counted = moved.horizon.iter().flat_map(|horizon| format::horizon(horizon, revision));
+    let counted = moved.horizon.iter().flat_map(|horizon| format::horizon(horizon, revision, option));
     std::iter::once(format::drain(drain)).chain(counted).collect()
 }

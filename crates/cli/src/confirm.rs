@@ -34,7 +34,7 @@ impl Confirm {
         if session.json {
             say_json(&body)?;
         } else {
-            let text = receipt::text(&receipt, None);
+            let text = receipt::text(&receipt, None, &session.switch_option(&receipt.switch));
             let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
             say(&format!("{head}\n{}{rest}", confirmed(session, &switch, receipt.revision)))?;
         }

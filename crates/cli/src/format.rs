@@ -80,13 +80,14 @@ pub(crate) fn hold(hold: &Hold) -> String {
     let state = match hold.state {
         HoldState::Held if hold.of_order => "held for an order",
         HoldState::Held => "held",
-        HoldState::Refusing => "refused after its hold, held",
+        HoldState::Refusing => "refused since its hold has expired, held",
         HoldState::Releasing => "on its way after its release, held",
         HoldState::Released => "released, held",
     };
     let since = clock(hold.since_ms);
     let mut text =
         format!("{state} since {since} by {}, {} of {} waiting", hold.actor, hold.waiting, hold.max);
+    text.push_str(&elsewhere(hold.waiting_elsewhere, hold.partial));
     if hold.rejected > 0 {
         text.push_str(&format!(", {} refused", hold.rejected));
     }
@@ -101,6 +102,16 @@ pub(crate) fn hold(hold: &Hold) -> String {
         text.push_str(&format!("  \"{reason}\""));
     }
     text
+}
+
+/// Formats how many of those that were counted are in another process of the server.
+pub(crate) fn elsewhere(others: u64, is_partial: bool) -> String {
+    match (others, is_partial) {
+        (0, false) => String::new(),
+        (others, false) => format!(", {others} of them in another process"),
+        (0, true) => " in this process".to_owned(),
+        (others, true) => format!(", {others} of them in another process, others not counted"),
+    }
 }
 
 /// Formats a key with its route before and after; a key without an entry has the default, which may be known.
@@ -142,6 +153,10 @@ pub(crate) fn change(change: &KeyChange, default: Option<&str>) -> String {
 
 /// Formats the progress of a drain.
 pub(crate) fn drain(drain: &Drain) -> String {
+    let others = match drain.in_other_processes {
+        0 => String::new(),
+        others => format!(", {others} in another process"),
+    };
     let left = match (drain.in_flight, drain.streams) {
         (0, 0) => "empty".to_owned(),
         (requests, 0) => format!("{} in flight", count(requests, "request")),
@@ -163,10 +178,10 @@ pub(crate) fn drain(drain: &Drain) -> String {
             "old side: another process still finishes requests, which are not counted here".to_owned()
         }
         DrainState::Draining if drain.elsewhere => {
-            format!("old side: {left}, and what another process still finishes")
+            format!("old side: {left}{others}, and what another process still finishes")
         }
-        DrainState::Draining => format!("old side: {left}"),
-        DrainState::GivenUp => format!("old side: {left}, no longer watched"),
+        DrainState::Draining => format!("old side: {left}{others}"),
+        DrainState::GivenUp => format!("old side: {left}{others}, no longer watched"),
     };
     if drain.state == DrainState::Drained && drain.streams > 0 {
         text.push_str(&format!("; {} kept open", count(drain.streams, "stream")));
@@ -194,26 +209,26 @@ pub(crate) fn has_moved(drain: &Drain) -> bool {
 }
 
 /// Formats a commit that was not confirmed in time and stays.
-pub(crate) fn overdue(revision: u64, overdue: &Overdue) -> String {
+pub(crate) fn overdue(revision: u64, overdue: &Overdue, option: &str) -> String {
     let mut text = format!(
         "revision {revision} was not confirmed in time, and stays since {}: the side that it would go back to fails; keep it: \
-         pointsman confirm {revision}",
+         pointsman confirm {option}{revision}",
         clock(overdue.since_ms)
     );
     overdue.answers.iter().for_each(|answer| text.push_str(&format!("\n    {answer}")));
     text
 }
 
-/// Formats what was answered on both sides of a switch, a line for each target.
-pub(crate) fn horizon(horizon: &Horizon, revision: u64) -> Vec<String> {
+/// Formats what was answered on both sides of a switch, a line for each target. `option` names the switch in commands.
+pub(crate) fn horizon(horizon: &Horizon, revision: u64, option: &str) -> Vec<String> {
     let (span, until) = (micros(horizon.span_us), clock(horizon.until_ms));
     let watching = horizon.state == HorizonState::Watching;
     let is_new = watching && horizon.targets.iter().all(|target| target.after.all().0 == 0);
     let head = match (horizon.state, &horizon.cut_short) {
-        _ if is_new => format!("answers are counted until {until}: pointsman receipt {revision}"),
+        _ if is_new => format!("answers are counted until {until}: pointsman receipt {option}{revision}"),
         (HorizonState::Watching, _) => format!("in {span} after the switch (watching until {until}):"),
         (HorizonState::CutShort, Some(why)) => {
-            format!("in {span} after the switch (not watched until {until}: {why}):")
+            format!("in {span} after the switch (counted no longer: {why}):")
         }
         _ => format!("in {span} after the switch:"),
     };
@@ -249,9 +264,10 @@ fn answers(counts: &AnswerCounts) -> String {
     if parts.is_empty() { "no request".to_owned() } else { parts.join(" and ") }
 }
 
-/// Formats the deadline of a commit that awaits its confirmation.
-pub(crate) fn pending(revision: u64, by_ms: u64) -> String {
-    format!("revision {revision} reverts at {} unless confirmed: pointsman confirm {revision}", clock(by_ms))
+/// Formats the deadline of a commit that awaits its confirmation. `option` names the switch in the command.
+pub(crate) fn pending(revision: u64, by_ms: u64, option: &str) -> String {
+    let at = clock(by_ms);
+    format!("revision {revision} reverts at {at} unless confirmed: pointsman confirm {option}{revision}")
 }
 
 /// Columns under a head. A column whose head begins with `>` is aligned to the right.
@@ -362,7 +378,7 @@ mod tests {
         };
         let counted = Horizon { span_us: 2_500_000, targets: vec![green], ..Horizon::default() };
         let until = clock(0);
-        let lines = horizon(&counted, 7);
+        let lines = horizon(&counted, 7, "");
         assert_eq!(lines[0], format!("in 2.50 s after the switch (watching until {until}):"));
         assert_eq!(
             lines[1],
@@ -370,16 +386,16 @@ mod tests {
              no request"
         );
         let complete = Horizon { state: HorizonState::Complete, ..counted.clone() };
-        assert_eq!(horizon(&complete, 7)[0], "in 2.50 s after the switch:");
+        assert_eq!(horizon(&complete, 7, "")[0], "in 2.50 s after the switch:");
         let why = Some("revision 9 changed its keys".to_owned());
         let cut = Horizon { state: HorizonState::CutShort, cut_short: why, ..counted };
         assert_eq!(
-            horizon(&cut, 7)[0],
-            format!("in 2.50 s after the switch (not watched until {until}: revision 9 changed its keys):")
+            horizon(&cut, 7, "")[0],
+            "in 2.50 s after the switch (counted no longer: revision 9 changed its keys):"
         );
         assert_eq!(
-            horizon(&Horizon::default(), 7),
-            [format!("answers are counted until {until}: pointsman receipt 7")]
+            horizon(&Horizon::default(), 7, "--switch live "),
+            [format!("answers are counted until {until}: pointsman receipt --switch live 7")]
         );
     }
 }

@@ -103,7 +103,8 @@ fn server(words: &str) -> Result<NewServer, String> {
     Ok(NewServer { server, params: (params != ServerSettings::default()).then_some(params) })
 }
 
-fn list(session: &Session) -> Result<Code, Error> {
+/// Shows all groups.
+pub(crate) fn list(session: &Session) -> Result<Code, Error> {
     let (found, body) = session.client.ask::<Groups>(&Call::get("/v1/groups"))?;
     if session.json {
         say_json(&body)?;

@@ -26,12 +26,79 @@ pub(crate) struct History {
     /// Check that nothing of the whole history and journal was changed, removed or inserted; exit code 1 if it was
     #[arg(long, conflicts_with_all = ["since", "actor", "target", "kind"])]
     verify: bool,
+    /// Check that the history has this commit with this hash, as a backup or `notify` has named it: exit code 1 if it has not
+    #[arg(long, value_name = "REVISION:HASH", value_parser = known_commit, conflicts_with_all = ["before", "since", "actor", "target", "kind", "key"])]
+    contains: Option<KnownCommit>,
     #[command(flatten)]
     filter: Filter,
 }
 
+/// A commit, by what was kept of it elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KnownCommit {
+    revision: u64,
+    hash: String,
+}
+
+/// Parses `8:5416537a…`.
+fn known_commit(text: &str) -> Result<KnownCommit, String> {
+    let wrong = || "expected REVISION:HASH, with the 64 hexadecimal digits of a commit's hash".to_owned();
+    let (revision, hash) = text.split_once(':').ok_or_else(wrong)?;
+    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match revision.parse().ok().filter(|revision| *revision > 0 && is_hash) {
+        Some(revision) => Ok(KnownCommit { revision, hash: hash.to_ascii_lowercase() }),
+        None => Err(wrong()),
+    }
+}
+
+impl KnownCommit {
+    /// Checks that the history has it, and that the chain up to the newest commit is whole.
+    fn check(&self, session: &Session) -> Result<Code, Error> {
+        let KnownCommit { revision, hash } = self;
+        let path = format!(
+            "{}/history?limit=1&before={}&verify=true",
+            session.switch_path()?,
+            revision.saturating_add(1)
+        );
+        let mut call = Call::get(path);
+        // A history may have millions of commits.
+        call.limit *= 20;
+        let (found, body) = session.client.ask::<types::History>(&call)?;
+        let at = found.commits.iter().find(|commit| commit.revision == *revision);
+        let verified = found.verified.unwrap_or_default();
+        let has_it = at.is_some_and(|commit| commit.hash == *hash);
+        if session.json {
+            say_json(&body)?;
+            return Ok(if has_it && verified.intact { Code::Done } else { Code::Refused });
+        }
+        let why = match at {
+            _ if !verified.intact => format!("its chain is broken: {}", verified.fault.unwrap_or_default()),
+            None => format!("it has no revision {revision}"),
+            Some(commit) if !has_it => format!("its revision {revision} has the hash {}", commit.hash),
+            Some(_) => {
+                let commits = format::count(verified.commits, "commit");
+                let last = verified.hash;
+                say(&format!(
+                    "{}: has revision {revision} with this hash; {commits} verified, last hash {last}\n",
+                    found.switch
+                ))?;
+                return Ok(Code::Done);
+            }
+        };
+        Err(Error::new(
+            Code::Refused,
+            "history_differs",
+            format!("the history of switch \"{}\" is not the one that had this commit: {why}", found.switch),
+            "it was cut off, or an earlier state was put back: compare it with a backup, and see docs/backups.md",
+        ))
+    }
+}
+
 impl History {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        if let Some(known) = &self.contains {
+            return known.check(session);
+        }
         if !self.verify && self.before.is_none() {
             let switches = match session.switch_name() {
                 Some(name) => vec![name.to_owned()],
@@ -52,7 +119,11 @@ impl History {
         if session.json {
             say_json(&json(&body, &found))?;
         } else {
+            let is_empty = history.commits.is_empty() && found.entries.is_empty();
             say(&self.text(history, found))?;
+            if is_empty && !self.verify {
+                timeline::none_fits();
+            }
         }
         Ok(if is_intact { Code::Done } else { Code::Refused })
     }

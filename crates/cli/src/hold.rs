@@ -66,6 +66,7 @@ impl Hold {
             }),
             reason: self.reason.clone(),
         };
+        session.refuse_groups()?;
         let path = format!("{}/holds/{}", session.switch_path()?, encoded(&self.key));
         let (hold, body) =
             session.client.ask::<types::Hold>(&order_call(Method::PUT, path, &order, &self.actor))?;

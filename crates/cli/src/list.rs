@@ -5,6 +5,7 @@
 use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
 use crate::format::{self, Table};
+use crate::group;
 use crate::session::Session;
 use clap::Args;
 use control::api::types::{KeyPage, Switch};
@@ -28,9 +29,17 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
-        for (index, switch) in session.switches()?.iter().enumerate() {
+        if session.is_of_groups() {
+            return group::list(session);
+        }
+        let switches = session.switches()?;
+        if let Some(note) = switches.first().and_then(orphaned).filter(|_| !session.json) {
+            say(&note)?;
+        }
+        for (index, switch) in switches.iter().enumerate() {
             if !session.json {
-                say(&format!("{}{}", if index > 0 { "\n" } else { "" }, head(switch)))?;
+                let option = session.switch_option(&switch.name);
+                say(&format!("{}{}", if index > 0 { "\n" } else { "" }, head(switch, &option)))?;
             }
             self.keys(session, switch)?;
         }
@@ -109,23 +118,32 @@ pub(crate) fn default_note(switch: &Switch) -> Option<String> {
     Some(format!("default: file says {file}, table says {}{}", switch.default, since.unwrap_or_default()))
 }
 
-/// Returns the summary of a switch.
-pub(crate) fn head(switch: &Switch) -> String {
+/// Returns what is to be said if the master process is gone.
+pub(crate) fn orphaned(switch: &Switch) -> Option<String> {
+    let ends = format::clock(switch.ends_without_master_ms?);
+    Some(format!(
+        "no master process: takes no orders, and ends at {ends} unless pointsman is started again, which takes over\n"
+    ))
+}
+
+/// Returns the summary of a switch. `option` names it in commands.
+pub(crate) fn head(switch: &Switch, option: &str) -> String {
     let mut text = format!(
-        "{}: revision {}, {}, default {}, targets {}\n",
+        "{}: revision {}, {}, default {}, targets {}{}\n",
         switch.name,
         switch.revision,
         format::count(switch.keys, "key"),
         switch.default,
-        switch.targets.join(" ")
+        switch.targets.join(" "),
+        if switch.dynamic { " dynamic" } else { "" }
     );
     if let Some(note) = default_note(switch) {
         text.push_str(&format!("  {note}\n"));
     }
     for pending in &switch.pending {
         let line = match &pending.overdue {
-            Some(overdue) => format::overdue(pending.revision, overdue),
-            None => format::pending(pending.revision, pending.confirm_by_ms),
+            Some(overdue) => format::overdue(pending.revision, overdue, option),
+            None => format::pending(pending.revision, pending.confirm_by_ms, option),
         };
         text.push_str(&format!("  {line}\n"));
     }

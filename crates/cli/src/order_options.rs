@@ -58,10 +58,6 @@ pub(crate) struct OrderOptions {
     /// Refuse unless the switch is at this revision
     #[arg(long, value_name = "REVISION")]
     expect: Option<u64>,
-    /// Refuse unless each key's requests follow this route now ("default" for a key without an entry), whatever was done
-    /// to other keys
-    #[arg(long, value_name = "ROUTE")]
-    expect_route: Option<String>,
     /// Revert unless `pointsman confirm` comes within this time (30s, 10m, 1h30m; a bare number is seconds)
     #[arg(long, value_name = "TIME", value_parser = time)]
     confirm_within: Option<String>,
@@ -71,6 +67,27 @@ pub(crate) struct OrderOptions {
     /// How long to wait for it
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     timeout: String,
+    /// Overrule the gate, or a later change of what is undone; recorded
+    #[arg(long)]
+    force: bool,
+    /// Print what would happen, and change nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Apply an order once, however often it is sent with this key
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    actor: ActorOption,
+}
+
+/// The options of an order that leads keys somewhere.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Order options")]
+pub(crate) struct KeyOptions {
+    /// Refuse unless each key's requests follow this route now ("default" for a key without an entry), whatever was done
+    /// to other keys
+    #[arg(long, value_name = "ROUTE")]
+    expect_route: Option<String>,
     /// How long the receipt counts the answers of both sides, at most 1h; the switch's watch= without it
     #[arg(long, value_name = "TIME", value_parser = time)]
     watch: Option<String>,
@@ -89,17 +106,6 @@ pub(crate) struct OrderOptions {
     /// With --hold: what becomes of WebSockets and other streams of the old side; without it they refuse the order
     #[arg(long, value_name = "WHAT", value_enum, requires = "hold")]
     hold_streams: Option<Streams>,
-    /// Overrule the gate, or a later change of what is undone; recorded
-    #[arg(long)]
-    force: bool,
-    /// Print what would happen, and change nothing
-    #[arg(long, short = 'n')]
-    dry_run: bool,
-    /// Apply an order once, however often it is sent with this key
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    #[command(flatten)]
-    actor: ActorOption,
 }
 
 /// The option that names an actor.
@@ -125,20 +131,11 @@ impl ActorOption {
     }
 }
 
-impl OrderOptions {
-    /// Returns the options as the API takes them.
-    pub(crate) fn terms(&self) -> Terms {
+impl KeyOptions {
+    /// Returns all options of an order as the API takes them.
+    pub(crate) fn terms(&self, options: &OrderOptions) -> Terms {
         Terms {
-            reason: self.reason.clone(),
-            confirm_within: self.confirm_within.clone(),
             watch: self.watch.clone(),
-            force: self.force,
-            wait: self.wait.map(|until| match until {
-                Until::None => Wait::None,
-                Until::Published => Wait::Published,
-                Until::Drained => Wait::Drained,
-            }),
-            timeout: Some(self.timeout.clone()),
             hold: self.hold.then(|| HoldTerms {
                 max: self.hold_max,
                 timeout: self.hold_timeout.clone(),
@@ -149,8 +146,27 @@ impl OrderOptions {
                     Streams::Wait => HoldStreams::Wait,
                 }),
             }),
-            dry_run: self.dry_run,
             expect_route: self.expect_route.clone(),
+            ..options.terms()
+        }
+    }
+}
+
+impl OrderOptions {
+    /// Returns the options as the API takes them.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            reason: self.reason.clone(),
+            confirm_within: self.confirm_within.clone(),
+            force: self.force,
+            wait: self.wait.map(|until| match until {
+                Until::None => Wait::None,
+                Until::Published => Wait::Published,
+                Until::Drained => Wait::Drained,
+            }),
+            timeout: Some(self.timeout.clone()),
+            dry_run: self.dry_run,
+            ..Terms::default()
         }
     }
 
@@ -200,12 +216,13 @@ impl OrderOptions {
             say_json(&body)?;
         } else {
             let default = receipt::default_for(session, &receipt);
+            let option = session.switch_option(&receipt.switch);
             let colour = match receipt.outcome {
                 Outcome::Committed | Outcome::Repeated | Outcome::Unchanged => Colour::Green,
                 Outcome::WouldCommit => Colour::Yellow,
                 Outcome::WouldRefuse => Colour::Red,
             };
-            say_headed(&receipt::text(&receipt, default.as_deref()), colour)?;
+            say_headed(&receipt::text(&receipt, default.as_deref(), &option), colour)?;
         }
         let receipt = match shows_progress {
             true => self.drained(session, call, receipt)?,
@@ -249,7 +266,7 @@ impl OrderOptions {
                 _ => return Ok(receipt),
             }
         };
-        say(&receipt::outcome(&waited))?;
+        say(&receipt::outcome(&waited, &session.switch_option(&waited.switch)))?;
         Ok(waited)
     }
 }

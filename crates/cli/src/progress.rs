@@ -25,8 +25,7 @@ pub(crate) fn follow(session: &Session, mut receipt: Receipt, limit: Duration) -
     let path =
         format!("/v1/switches/{}/receipts/{}", crate::client::encoded(&receipt.switch), receipt.revision);
     // Interrupted here, the program ends without a word.
-    let name = session.switch_name().map(|name| format!("--switch {name} ")).unwrap_or_default();
-    let hint = format!("pointsman wait {name}{}", receipt.revision);
+    let hint = format!("pointsman wait {}{}", session.switch_option(&receipt.switch), receipt.revision);
     say(&format!("  Ctrl-C ends the waiting, not the switch; {hint} waits again\n"))?;
     let began = Instant::now();
     while is_draining(&receipt) && began.elapsed() < limit {

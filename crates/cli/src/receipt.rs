@@ -28,7 +28,8 @@ impl ShowReceipt {
             say_json(&body)?;
         } else {
             let default = default_for(session, &receipt);
-            say(&text(&receipt, default.as_deref()))?;
+            let option = session.switch_option(&receipt.switch);
+            say(&text(&receipt, default.as_deref(), &option))?;
         }
         Ok(Code::Done)
     }
@@ -53,8 +54,8 @@ pub(crate) fn default_for(session: &Session, receipt: &Receipt) -> Option<String
 /// How many changed keys are shown to people; the others are counted.
 pub(crate) const KEYS_SHOWN: usize = 10;
 
-/// Returns the lines of a receipt, with the switch's default where it is known.
-pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
+/// Returns the lines of a receipt, with the switch's default where it is known. `option` names the switch in commands.
+pub(crate) fn text(receipt: &Receipt, default: Option<&str>, option: &str) -> String {
     let (name, revision) = (&receipt.switch, receipt.revision);
     let mut out = match receipt.outcome {
         Outcome::Committed => format!("{name}: revision {revision}\n"),
@@ -109,25 +110,35 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>) -> String {
             format::micros(held.drained_us)
         ));
     }
-    out.push_str(&outcome(receipt));
+    out.push_str(&outcome(receipt, option));
     let is_overtaken = receipt.drain.as_ref().is_some_and(|drain| drain.overtaken_by.is_some());
     if let Some(by) = receipt.confirm_by_ms
         && !is_overtaken
     {
-        out.push_str(&format!("  {}\n", format::pending(revision, by)));
+        out.push_str(&format!("  {}\n", format::pending(revision, by, option)));
     }
     out
 }
 
 /// Returns the lines about what has become of the requests.
-pub(crate) fn outcome(receipt: &Receipt) -> String {
+pub(crate) fn outcome(receipt: &Receipt, option: &str) -> String {
     if let (Some(drain), [_, ..]) = (&receipt.drain, &receipt.servers[..]) {
         return match drain.in_flight {
+            0 if drain.elsewhere => {
+                "  another process still finishes requests, which are not counted here\n".to_owned()
+            }
             0 => "  no request is there any more\n".to_owned(),
-            left => format!("  {} still there\n", format::count(left, "request")),
+            left => {
+                let others = match drain.in_other_processes {
+                    0 => String::new(),
+                    others => format!(", {others} in another process"),
+                };
+                format!("  {} still there{others}\n", format::count(left, "request"))
+            }
         };
     }
-    let counted = receipt.horizon.iter().flat_map(|horizon| format::horizon(horizon, receipt.revision));
+    let counted =
+        receipt.horizon.iter().flat_map(|horizon| format::horizon(horizon, receipt.revision, option));
     let lines = receipt.drain.iter().map(format::drain).chain(counted);
     lines.map(|line| format!("  {line}\n")).collect()
 }
@@ -143,6 +154,9 @@ fn gate_text(gate: &GateResult, forced: bool) -> String {
     );
     for server in gate.servers.iter().filter(|server| !server.healthy) {
         out.push_str(&format!("    {}: {}\n", server.address, server.reason));
+    }
+    for left_out in gate.left_out.iter().filter(|_| !gate.passed) {
+        out.push_str(&format!("    not asked: {left_out}\n"));
     }
     out
 }

@@ -24,9 +24,9 @@ enum Act {
     Add,
     /// Set parameters of a server; the others stay
     Set,
-    /// Give a server no new clients
+    /// Give a server no new requests; those under way end there
     Drain,
-    /// Give a server no requests
+    /// The same, and its health checks leave it alone
     Down,
     /// Give a server requests again
     Up,

@@ -8,6 +8,8 @@ use crate::error::{Code, Error};
 use crate::tls_options::TlsOptions;
 use clap::Args;
 use control::api::types::{Switch, Switches};
+use engine::modules::switch::GROUPS_NAME;
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 
 /// How the server is found, and in which form its answers are printed.
@@ -42,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) json: bool,
     switch: Option<String>,
+    /// Whether there are several, once that was asked.
+    are_several: OnceCell<bool>,
 }
 
 impl GlobalOptions {
@@ -81,7 +85,7 @@ impl GlobalOptions {
         )?;
         let token = std::env::var("POINTSMAN_TOKEN").ok().filter(|token| !token.is_empty());
         let client = Client::new(endpoint, token, &self.tls)?;
-        Ok(Session { client, json: self.json, switch: self.switch.clone() })
+        Ok(Session { client, json: self.json, switch: self.switch.clone(), are_several: OnceCell::new() })
     }
 }
 
@@ -102,6 +106,34 @@ impl Session {
         }
     }
 
+    /// Returns `--switch NAME `, if a command about this switch needs it.
+    pub(crate) fn switch_option(&self, switch: &str) -> String {
+        let are_several = || match self.client.ask::<Switches>(&Call::get("/v1/switches")) {
+            Ok((found, _)) => found.switches.len() > 1,
+            // More than needed does no harm.
+            Err(_) => true,
+        };
+        let needed =
+            switch == GROUPS_NAME || self.switch.is_some() || *self.are_several.get_or_init(are_several);
+        if needed { format!("--switch {switch} ") } else { String::new() }
+    }
+
+    /// Returns true if `--switch` names the groups, which have servers and no keys.
+    pub(crate) fn is_of_groups(&self) -> bool {
+        self.switch.as_deref() == Some(GROUPS_NAME)
+    }
+
+    /// Fails if `--switch` names the groups: the verb is about keys.
+    pub(crate) fn refuse_groups(&self) -> Result<(), Error> {
+        match self.is_of_groups() {
+            false => Ok(()),
+            true => Err(Error::usage(
+                format!("\"{GROUPS_NAME}\" has no keys: it has the servers of groups"),
+                "pointsman server GROUP shows and changes them; history, diff, receipt, wait, undo, confirm, backup and watch take --switch groups",
+            )),
+        }
+    }
+
     /// Returns the default of a switch, or nothing if the server does not answer.
     pub(crate) fn default_of(&self, switch: &str) -> Option<String> {
         let path = format!("/v1/switches/{}", client::encoded(switch));
@@ -114,6 +146,7 @@ impl Session {
             Some(name) => name.clone(),
             None => {
                 let names: Vec<String> = self.switches()?.into_iter().map(|switch| switch.name).collect();
+                let _ = self.are_several.set(names.len() > 1);
                 match &names[..] {
                     [one] => one.clone(),
                     [] => {

@@ -25,7 +25,6 @@ Examples:
   pointsman show --at 17")]
 pub(crate) struct Show {
     /// The key
-    #[arg(required_unless_present = "at")]
     key: Option<String>,
     /// The table as it was 30m, 2h or 7d ago, or right after this commit
     #[arg(long, value_name = "TIME|REVISION", value_parser = at)]
@@ -66,6 +65,13 @@ impl At {
 
 impl Show {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
+        session.refuse_groups()?;
+        if self.key.is_none() && self.at.is_none() {
+            return Err(Error::usage(
+                "the key is missing",
+                "pointsman show KEY, or pointsman show --at TIME for the whole table",
+            ));
+        }
         let switch = session.switch_path()?;
         let at = self.at.map(At::query);
         let Some(key) = self.key.as_deref().map(encoded) else {
@@ -105,13 +111,26 @@ impl Show {
             path.push_str(&format!("&before={}", shown.revision + 1));
         }
         let (past, _) = session.client.ask::<History>(&Call::get(path))?;
-        text.push_str(&commits::text(&past.commits[..past.commits.len().min(CHANGES)]));
+        text.push_str(&commits::text(&past.commits[..past.commits.len().min(CHANGES)], ""));
         if past.commits.len() > CHANGES {
-            text.push_str(&format!("        older changes: pointsman history {}\n", shown.key));
+            let option = session.switch_option(&past.switch);
+            text.push_str(&format!(
+                "        older changes: pointsman history {option}{}\n",
+                quoted(&shown.key)
+            ));
         }
         say(&text)?;
         Ok(Code::Done)
     }
+}
+
+/// Returns a key as a shell takes it.
+fn quoted(key: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if !key.is_empty() && key.bytes().all(is_plain) {
+        return key.to_owned();
+    }
+    format!("'{}'", key.replace('\'', "'\\''"))
 }
 
 /// Returns which table it is.
@@ -125,6 +144,15 @@ fn past(revision: u64, committed_ms: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_in_a_command_is_one_word_to_a_shell() {
+        for (key, text) in
+            [("a.example", "a.example"), ("*.example", "'*.example'"), ("", "''"), ("a'b", "'a'\\''b'")]
+        {
+            assert_eq!(quoted(key), text);
+        }
+    }
 
     #[test]
     fn a_moment_is_a_revision_or_a_time_with_its_unit() {

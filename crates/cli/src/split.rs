@@ -4,7 +4,7 @@
 
 use crate::client::encoded;
 use crate::error::{Code, Error};
-use crate::order_options::OrderOptions;
+use crate::order_options::{KeyOptions, OrderOptions};
 use crate::session::GlobalOptions;
 use crate::switch::weights_of;
 use clap::Args;
@@ -24,6 +24,8 @@ pub(crate) struct Split {
     #[arg(value_name = "TARGET=WEIGHT", required = true)]
     weights: Vec<String>,
     #[command(flatten)]
+    keyed: KeyOptions,
+    #[command(flatten)]
     options: OrderOptions,
 }
 
@@ -32,7 +34,9 @@ impl Split {
         let split =
             weights_of(self.weights.iter().map(String::as_str)).map_err(|fault| Error::usage(fault, ""))?;
         let session = &global.session()?;
-        let order = KeyOrder { split: Some(split), ..KeyOrder::default() }.on(self.options.terms());
+        session.refuse_groups()?;
+        let order =
+            KeyOrder { split: Some(split), ..KeyOrder::default() }.on(self.keyed.terms(&self.options));
         let path = format!("{}/keys/{}", session.switch_path()?, encoded(&self.key));
         self.options.send(session, Method::PUT, path, &order)
     }

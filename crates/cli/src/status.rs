@@ -94,6 +94,7 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         count(connections.active, "connection"),
         count(connections.requests, "request")
     );
+    text.extend(status.switches.first().and_then(list::orphaned).map(|note| format!("{note}\n")));
     let mut table = table("upstream");
     for group in &status.groups {
         let state = if group.state == "healthy" { String::new() } else { group.state.clone() };
@@ -115,9 +116,9 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         text.push_str(&table.text());
     }
     text.push_str(&ill_servers(status));
+    let several = status.switches.len() > 1;
     let mut keys = status.keys.iter().filter(|key| is_meant(&key.switch)).peekable();
     if keys.peek().is_some() {
-        let several = status.switches.len() > 1;
         let mut table = self::table("key");
         for key in keys {
             let mut name = key.key.clone().unwrap_or_else(|| "(others)".into());
@@ -131,7 +132,8 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
     if !status.switches.is_empty() {
         text.push('\n');
         for switch in status.switches.iter().filter(|switch| is_meant(&switch.name)) {
-            text.push_str(&list::head(switch));
+            let option = if several { format!("--switch {} ", switch.name) } else { String::new() };
+            text.push_str(&list::head(switch, &option));
         }
     }
     let now_s = status.time_ms / 1000;

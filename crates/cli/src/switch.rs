@@ -4,10 +4,11 @@
 
 use crate::client::encoded;
 use crate::error::{Code, Error};
-use crate::order_options::{self, OrderOptions};
+use crate::format;
+use crate::order_options::{self, KeyOptions, OrderOptions};
 use crate::session::{GlobalOptions, Session};
 use clap::Args;
-use control::api::types::{KeyOrder, ManyOrder, OneChange, ResetOrder};
+use control::api::types::{KeyOrder, ManyOrder, OneChange, Problem, ResetOrder};
 use hyper::Method;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,13 +40,17 @@ pub(crate) struct Switch {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     #[command(flatten)]
+    keyed: KeyOptions,
+    #[command(flatten)]
     options: OrderOptions,
 }
 
 impl Switch {
     pub(crate) fn run(&self, global: &GlobalOptions) -> Result<Code, Error> {
         if let Some(file) = &self.from {
-            return self.many(&global.session()?, read(file)?);
+            let session = &global.session()?;
+            session.refuse_groups()?;
+            return self.send_file(session, file);
         }
         let (keys, target) = match (&self.words[..], self.default) {
             (keys, true) => (keys, None),
@@ -61,6 +66,7 @@ impl Switch {
             return Err(error);
         }
         let session = &global.session()?;
+        session.refuse_groups()?;
         // A path cannot end with the empty key.
         let Some(key) = keys.first().filter(|key| keys.len() == 1 && !key.is_empty()) else {
             let change = |key: &String| OneChange {
@@ -72,7 +78,7 @@ impl Switch {
             return self.many(session, keys.iter().map(change).collect());
         };
         let path = format!("{}/keys/{}", session.switch_path()?, encoded(key));
-        let terms = self.options.terms();
+        let terms = self.keyed.terms(&self.options);
         match target {
             Some(_) => {
                 let order = KeyOrder { target, ..KeyOrder::default() }.on(terms);
@@ -82,8 +88,21 @@ impl Switch {
         }
     }
 
+    /// Sends the changes of a file. A refusal that names one of them is of its line.
+    fn send_file(&self, session: &Session, file: &Path) -> Result<Code, Error> {
+        let read = read(file)?;
+        let changes = read.iter().map(|(_, change)| change.clone()).collect();
+        self.many(session, changes).map_err(|mut error| {
+            if let Some((line, change)) = refused_change(&error.problem, &read) {
+                let key = format::key_text(&change.key);
+                error.problem.text = format!("{}:{line}: {key}: {}", file.display(), error.problem.text);
+            }
+            error
+        })
+    }
+
     fn many(&self, session: &Session, changes: Vec<OneChange>) -> Result<Code, Error> {
-        let order = ManyOrder { changes, ..ManyOrder::default() }.on(self.options.terms());
+        let order = ManyOrder { changes, ..ManyOrder::default() }.on(self.keyed.terms(&self.options));
         let path = format!("{}/commits", session.switch_path()?);
         self.options.send(session, Method::POST, path, &order)
     }
@@ -105,7 +124,28 @@ fn weights_meant(words: &[String]) -> Option<Error> {
     Some(Error::usage(format!("\"{first}\" is a weight, not a target"), remedy))
 }
 
-fn read(file: &Path) -> Result<Vec<OneChange>, Error> {
+/// Returns the change that a refusal is about, with its line.
+fn refused_change<'a>(
+    problem: &Problem,
+    changes: &'a [(usize, OneChange)],
+) -> Option<(usize, &'a OneChange)> {
+    let of_one = ["unknown_target", "bad_key", "bad_route", "bad_order", "entry_conflict"];
+    if !of_one.contains(&&*problem.code) {
+        return None;
+    }
+    let is_named = |text: &str| problem.text.contains(&format!("\"{text}\""));
+    let routes = |change: &OneChange| {
+        let shares = change.split.iter().flat_map(BTreeMap::keys).cloned();
+        change.target.iter().cloned().chain(shares).collect::<Vec<_>>()
+    };
+    let is_meant = |change: &OneChange| match &*problem.code {
+        "unknown_target" | "bad_route" => routes(change).iter().any(|target| is_named(target)),
+        _ => is_named(&change.key),
+    };
+    changes.iter().find(|(_, change)| is_meant(change)).map(|(line, change)| (*line, change))
+}
+
+fn read(file: &Path) -> Result<Vec<(usize, OneChange)>, Error> {
     let text = order_options::text_of(file)?;
     changes(&text).map_err(|(line, fault)| {
         let form = "write KEY TARGET, or KEY green=10 blue=90, or KEY default";
@@ -113,8 +153,8 @@ fn read(file: &Path) -> Result<Vec<OneChange>, Error> {
     })
 }
 
-/// Parses a list of changes; an error comes with its line.
-fn changes(text: &str) -> Result<Vec<OneChange>, (usize, String)> {
+/// Parses a list of changes, each with its line; so does an error.
+fn changes(text: &str) -> Result<Vec<(usize, OneChange)>, (usize, String)> {
     let mut changes = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -123,7 +163,7 @@ fn changes(text: &str) -> Result<Vec<OneChange>, (usize, String)> {
             continue;
         }
         let change = OneChange { key: (*key).to_owned(), ..OneChange::default() };
-        changes.push(match route {
+        let change = match route {
             ["default"] => OneChange { default: true, ..change },
             [target] if !target.contains('=') => OneChange { target: Some((*target).to_owned()), ..change },
             [] => return Err((index + 1, "the target is missing".into())),
@@ -131,7 +171,8 @@ fn changes(text: &str) -> Result<Vec<OneChange>, (usize, String)> {
                 let split = weights_of(words.iter().copied()).map_err(|fault| (index + 1, fault))?;
                 OneChange { split: Some(split), ..change }
             }
-        });
+        };
+        changes.push((index + 1, change));
     }
     if changes.is_empty() { Err((1, "the list is empty".into())) } else { Ok(changes) }
 }
@@ -174,9 +215,18 @@ mod tests {
         let read =
             changes("# why\n\na.example green\n b.example  green=10 blue=90 \nc.example default\n").unwrap();
         assert_eq!(read.len(), 3);
-        assert_eq!(read[0].target.as_deref(), Some("green"));
-        assert_eq!(read[1].split.as_ref().unwrap()["blue"], 90);
-        assert!(read[2].default);
+        assert_eq!((read[0].0, read[0].1.target.as_deref()), (3, Some("green")));
+        assert_eq!(read[1].1.split.as_ref().unwrap()["blue"], 90);
+        assert!(read[2].1.default);
+        let refused = |code: &str, text: &str| {
+            let json = format!(r#"{{"code":"{code}","text":{text:?},"remedy":"","details":{{}}}}"#);
+            let problem: Problem = serde_json::from_str(&json).unwrap();
+            refused_change(&problem, &read).map(|(line, change)| (line, change.key.clone()))
+        };
+        let of = |line: usize, key: &str| Some((line, key.to_owned()));
+        assert_eq!(refused("unknown_target", "switch \"live\" has no target \"blue\""), of(4, "b.example"));
+        assert_eq!(refused("bad_key", "invalid key \"c.example\": why"), of(5, "c.example"));
+        assert_eq!(refused("store_full", "no space for \"green\""), None);
         for (text, line, fault) in [
             ("a green\nb", 2, "the target is missing"),
             ("", 1, "the list is empty"),

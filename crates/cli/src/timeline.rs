@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::time_option::{ms, time};
 use clap::Args;
 use control::api::types::{Commit, History, JournalItem};
+use std::io::{Write, stderr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many commits a page has.
@@ -158,11 +159,20 @@ impl Filter {
             return Ok(());
         }
         say(&text(&moments, switches.len() > 1))?;
+        if moments.is_empty() {
+            none_fits();
+        }
         for switch in unsearched {
             say(&format!("{switch}: only the newest {} commits were searched\n", PAGE * PAGES))?;
         }
         say(&found.faults())
     }
+}
+
+/// Says that nothing was found, where it is not taken for what was.
+pub(crate) fn none_fits() {
+    // The reader may have gone.
+    let _ = writeln!(stderr(), "pointsman: no commit and no entry of the journal fits");
 }
 
 /// Something in the timeline.
@@ -227,7 +237,8 @@ pub(crate) fn text(moments: &[Moment], with_switch: bool) -> String {
     let text = |moment: &Moment| match moment {
         Moment::Entry(entry) => journal::text(entry),
         Moment::Commit(switch, commit) => {
-            let text = commits::text(std::slice::from_ref(commit));
+            let option = if with_switch { format!("--switch {switch} ") } else { String::new() };
+            let text = commits::text(std::slice::from_ref(commit), &option);
             if with_switch { format!("{switch}:{text}") } else { text }
         }
     };

@@ -66,7 +66,11 @@ impl TlsOptions {
         let identity = certificate.as_deref().zip(key.as_deref());
         let identity = identity.map(|(certificate, key)| ClientIdentity { certificate, key });
         client_config(Some(&pem), identity).map(Arc::new).map_err(|fault| {
-            let remedy = format!("--cacert is {}; --cert and --key take PEM files", authorities.display());
+            let remedy = match fault.contains("UnsupportedCertVersion") {
+                // What openssl x509 -req makes without extensions.
+                true => "it is a certificate of X.509 version 1: sign it with extensions (openssl x509 -req -extfile FILE …)".to_owned(),
+                false => format!("--cacert is {}; --cert and --key take PEM files", authorities.display()),
+            };
             Error::usage(fault, remedy)
         })
     }

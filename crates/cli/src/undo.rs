@@ -4,7 +4,7 @@
 
 use crate::client::Call;
 use crate::error::{Code, Error, say};
-use crate::order_options::OrderOptions;
+use crate::order_options::{KeyOptions, OrderOptions};
 use crate::session::Session;
 use crate::{commits, format};
 use clap::Args;
@@ -36,6 +36,8 @@ pub(crate) struct Undo {
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
+    keyed: KeyOptions,
+    #[command(flatten)]
     options: OrderOptions,
 }
 
@@ -59,7 +61,7 @@ impl Undo {
                 return Err(Error::new(Code::Refused, "not_confirmed", "nothing was undone", ""));
             }
         }
-        self.options.send(session, Method::POST, path, &order.on(self.options.terms()))
+        self.options.send(session, Method::POST, path, &order.on(self.keyed.terms(&self.options)))
     }
 
     /// Shows the commit that would be undone, with whose it is, how old, and what lies on top.
@@ -86,10 +88,10 @@ impl Undo {
 fn overview(commits: &[Commit], on_top: usize, now_ms: u64) -> String {
     let Some(undone) = commits.get(on_top) else { return String::new() };
     let age = format::micros(now_ms.saturating_sub(undone.time_ms).saturating_mul(1_000));
-    let mut text = format!("to undo, {age} old:\n{}", commits::text(std::slice::from_ref(undone)));
+    let mut text = format!("to undo, {age} old:\n{}", commits::text(std::slice::from_ref(undone), ""));
     if on_top > 0 {
         text.push_str(&format!("on top of it, {}:\n", format::count(on_top as u64, "newer commit")));
-        text.push_str(&commits::text(&commits[..on_top.min(SHOWN_ON_TOP)]));
+        text.push_str(&commits::text(&commits[..on_top.min(SHOWN_ON_TOP)], ""));
         if on_top > SHOWN_ON_TOP {
             text.push_str(&format!("        and {} more\n", on_top - SHOWN_ON_TOP));
         }

@@ -216,8 +216,12 @@ fn test(program: &Path, global: &GlobalOptions, end: Instant) -> Result<(), Erro
     }
     let words = text.recv_timeout(LAST_WORDS).unwrap_or_default();
     let words = String::from_utf8_lossy(&words).trim().to_owned();
+    if words.is_empty() {
+        let text = format!("{} fails with -t, and says nothing; nothing has changed", program.display());
+        return Err(refused("config_refused", text, "name a binary of pointsman"));
+    }
     let text = format!("{} rejects the configuration; nothing has changed\n{words}", program.display());
-    Err(refused("config_refused", text, "fix it, and test it with -t"))
+    Err(refused("config_refused", text, "fix the configuration, and test it with this program and -t"))
 }
 
 fn status(session: &Session, limit: Duration) -> Result<types::Status, Error> {
@@ -230,9 +234,23 @@ fn would_lose(switches: &[Switch]) -> Result<(), Error> {
     for switch in switches {
         let is_lost = |hold: &&types::Hold| hold.of_order || switch.state == "memory";
         if let Some(hold) = switch.holds.iter().find(is_lost) {
-            let text =
-                format!("requests of \"{}\" are held, and a new process would not hold them", hold.key);
-            return Err(refused("held", text, "release it first: pointsman release"));
+            let key = crate::format::key_text(&hold.key);
+            let (text, remedy) = match hold.of_order {
+                true => (
+                    format!(
+                        "an order of {} waits with a hold of {key}, and a new process would not go on with it",
+                        hold.actor
+                    ),
+                    format!("wait until it has ended, or cancel it: pointsman release {key}"),
+                ),
+                false => (
+                    format!(
+                        "requests of \"{key}\" are held, and a new process would not hold them: the switch has `state memory`"
+                    ),
+                    format!("release it first: pointsman release {key}"),
+                ),
+            };
+            return Err(refused("held", text, &remedy));
         }
         if switch.state == "memory" && switch.revision > 0 {
             let text = format!("the table of switch \"{}\" is in memory only and would be lost", switch.name);

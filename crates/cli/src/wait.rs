@@ -37,7 +37,7 @@ impl Wait {
         if session.json {
             say_json(&body)?;
         } else {
-            say(&receipt::text(&receipt, None))?;
+            say(&receipt::text(&receipt, None, &session.switch_option(&receipt.switch)))?;
         }
         Ok(match &receipt.drain {
             Some(drain) if !is_over(drain) => Code::NotDrained,
@@ -70,7 +70,7 @@ pub(crate) fn interrupted(session: &Session, order_path: &str, id: &str) -> Erro
     let switch: String = order_path.split('/').take(4).collect::<Vec<_>>().join("/");
     let mut call = Call::get(receipt::receipt_path(&switch, None, Some(id)));
     call.limit = Duration::from_secs(2);
-    let name = session.switch_name().map(|name| format!("--switch {name} ")).unwrap_or_default();
+    let name = session.switch_option(switch.rsplit('/').next().unwrap_or_default());
     match session.client.ask::<Receipt>(&call) {
         Ok((receipt, _)) => {
             let left = receipt.drain.as_ref().map(crate::format::drain).unwrap_or_default();

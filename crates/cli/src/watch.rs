@@ -102,6 +102,8 @@ impl Reader {
 
 /// Returns the lines of an event.
 fn text(event: &Event, switches: &[Switch]) -> String {
+    let option = if switches.len() > 1 { format!("--switch {} ", event.switch) } else { String::new() };
+    let option = option.as_str();
     let head = format!("{}  {}", clock(event.time_ms), event.switch);
     let because =
         |reason: &Option<String>| reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
@@ -147,7 +149,8 @@ fn text(event: &Event, switches: &[Switch]) -> String {
             format!("{head}  revision {}  {drain}\n", receipt.revision)
         }
         Happening::Receipt { receipt } => {
-            let counted = receipt.horizon.iter().flat_map(|one| format::horizon(one, receipt.revision));
+            let counted =
+                receipt.horizon.iter().flat_map(|one| format::horizon(one, receipt.revision, option));
             let mut lines = counted.map(|line| format!("{line}\n          "));
             let first = lines.next().unwrap_or_default();
             let text = lines.fold(first, |text, line| text + &line);

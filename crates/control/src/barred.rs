@@ -9,6 +9,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use upstream::Address;
 
 /// The pid file, if the configuration does not say otherwise.
 const PID_FILE: &str = "logs/pointsman.pid";
@@ -18,6 +19,38 @@ const PID_FILE: &str = "logs/pointsman.pid";
 pub(crate) fn is_of_no_server(address: IpAddr) -> bool {
     let ip = address.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+/// Returns true if this is an address at which no server is: it leads back into this one, or to none.
+pub(crate) fn leads_back(config: &Config, address: &Address) -> bool {
+    match address {
+        Address::Unix(path) => is_own_socket(config, path),
+        Address::Inet(address) => {
+            let ip = address.ip().to_canonical();
+            is_of_no_server(ip) || listens_at(config, ip, address.port())
+        }
+    }
+}
+
+/// Returns true if this server listens at an address.
+pub(crate) fn listens_at(config: &Config, ip: IpAddr, port: u16) -> bool {
+    config.listeners.iter().any(|listener| match &listener.address {
+        ListenAddress::Inet(own) if own.port() == port => {
+            let own = own.ip().to_canonical();
+            own == ip || own.is_unspecified() && (ip.is_loopback() || is_of_an_interface(ip))
+        }
+        _ => false,
+    })
+}
+
+/// Returns true if an interface of this machine has the address. If the system does not say, none has.
+pub(crate) fn is_of_an_interface(address: IpAddr) -> bool {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return false };
+    interfaces.filter_map(|interface| interface.address).any(|found| {
+        let v4 = found.as_sockaddr_in().map(|found| IpAddr::from(found.ip()));
+        let v6 = found.as_sockaddr_in6().map(|found| IpAddr::from(found.ip()).to_canonical());
+        v4.or(v6) == Some(address)
+    })
 }
 
 /// Returns true if this path leads to a socket of this server, by whatever link or name.

@@ -32,10 +32,13 @@ pub trait DataPlane: Send + Sync + 'static {
     /// then on those that requests there become, until the watch is forgotten. A stream whose side is in force again when
     /// its turn comes stays.
     fn close_streams(&self, watch: u64, spread_ms: u64);
-    /// Closes the streams that publishing this watch would move. The watch is not kept.
-    fn close_affected(&self, watch: Arc<Watch>);
+    /// Closes the streams that publishing this watch would move, spread evenly over this many milliseconds. Those whose turn
+    /// comes later stay if their side is in force then. The watch is not kept.
+    fn close_affected(&self, watch: Arc<Watch>, spread_ms: u64);
     /// Forgets a watch.
     fn forget_watch(&self, watch: u64);
+    /// Forgets the failures (`max_fails`) of servers that were asked and answer. New requests may go there at once.
+    fn forgive(&self, servers: Vec<AskedServer>);
     /// Reports the groups of the newest configuration and the state of their peers: one answer per worker thread.
     fn peers(&self, reply: Reply<Vec<GroupState>>);
     /// Empties every thread's recorder into the collector, then answers once.
@@ -157,6 +160,15 @@ pub struct WatchReport {
     pub old: Answers,
     /// The oldest request still on the old side; a stream only if there is nothing else.
     pub oldest: Option<OldRequest>,
+}
+
+/// A server that was asked and answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedServer {
+    /// Its group.
+    pub group: String,
+    /// Its name, as written.
+    pub server: String,
 }
 
 /// A worker thread's view of the peers of a group.

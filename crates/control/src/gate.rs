@@ -3,10 +3,11 @@
 //! Owns: which servers are asked what, and when a health check's result is enough; the asking is the prober's. Must never:
 //! decide whether an order is carried out in spite of them.
 //!
-//! Servers that are `down` or `backup` in the configuration are not probed: they get no request while the others are up. A
-//! server that a worker skips because of `max_fails` does not count as healthy, whatever it answers.
+//! Servers that are `down` or drained are not probed, nor are backups, which get no request while the others are up; if there are
+//! no others, the backups are. A server that a worker skips because of `max_fails` is asked as well: if it answers, the failures
+//! are forgotten with the commit.
 
-use crate::data_plane::GroupState;
+use crate::data_plane::{AskedServer, GroupState};
 use crate::receipt::{GateResult, ServerResult};
 use engine::Config;
 use engine::modules::switch::GateSpec;
@@ -46,28 +47,39 @@ pub async fn ask(
         let peers = group.map_or(&[][..], |spec| &spec.peers[..]);
         let mut probes = Vec::new();
         let host = host_of(spec, target, key);
-        for peer in peers.iter().filter(|peer| !peer.down && !peer.drain && !peer.backup) {
+        let has_primaries = peers.iter().any(|peer| peer.is_in_use() && !peer.backup);
+        let is_asked = |peer: &PeerSpec| peer.is_in_use() && peer.backup != has_primaries;
+        let left_out = peers.iter().filter(|peer| !is_asked(peer)).map(left_out).collect();
+        for peer in peers.iter().filter(|peer| is_asked(peer)) {
             let known = entry
                 .zip(group)
                 .and_then(|(entry, group)| by_checks((entry, &group.name), peer, spec, &host, prober));
             let question = question(config, entry, &peer.address, spec, &host, prober);
             let (address, spec, prober) = (peer.address.clone(), spec.clone(), prober.clone());
-            let mark = mark_of(marks, target, &address.to_string());
+            let mark = mark_of(marks, target, &peer.name);
+            let name = peer.name.clone();
             let permits = permits.clone();
             probes.push(tokio::task::spawn(async move {
-                if let Some((healthy, reason)) = known {
-                    let (healthy, reason) =
-                        if healthy { with_mark(Ok(reason), mark) } else { (false, reason) };
-                    return ServerResult { address: address.to_string(), healthy, reason, took_us: 0 };
-                }
-                // The semaphore is never closed.
-                let _permit = permits.acquire().await;
-                ask_one(&address, &spec, &question, &prober, mark).await
+                let result = match known {
+                    Some((healthy, reason)) => ServerResult {
+                        address: address.to_string(),
+                        healthy,
+                        reason,
+                        ..ServerResult::default()
+                    },
+                    None => {
+                        // The semaphore is never closed.
+                        let _permit = permits.acquire().await;
+                        ask_one(&address, &spec, &question, &prober).await
+                    }
+                };
+                with_mark(ServerResult { server: name, ..result }, mark)
             }));
         }
         let result = GateResult {
             target: target.to_string(),
             required: spec.required(probes.len()),
+            left_out,
             ..GateResult::default()
         };
         asked.push((result, probes));
@@ -104,7 +116,7 @@ pub async fn ask_servers(
     let mut results = Vec::with_capacity(addresses.len());
     for address in addresses {
         let question = question(config, entry, &address, spec, &host, prober);
-        results.push(ask_one(&address, spec, &question, prober, None).await);
+        results.push(ask_one(&address, spec, &question, prober).await);
     }
     results
 }
@@ -114,7 +126,21 @@ pub fn refusal(results: &[GateResult]) -> Refusal {
     let of = |result: &GateResult| {
         let ill = result.servers.iter().filter(|server| !server.healthy);
         let servers = ill.map(|server| (server.address.clone(), server.reason.clone())).collect();
-        Refusal::gate_failed(&result.target, result.healthy, result.required, servers)
+        let refusal = Refusal::gate_failed(&result.target, result.healthy, result.required, servers);
+        match &result.left_out[..] {
+            [] => refusal,
+            left_out => {
+                let text = format!("{}; not asked: {}", refusal.text, left_out.join(", "));
+                let remedy = match result.servers.is_empty() {
+                    true => format!(
+                        "bring one of its servers up (pointsman server {} up SERVER), or repeat the order with force",
+                        result.target
+                    ),
+                    false => refusal.remedy.clone(),
+                };
+                Refusal { text, remedy, ..refusal }
+            }
+        }
     };
     let mut refusals = results.iter().filter(|result| !result.passed).map(of);
     let Some(mut first) = refusals.next() else {
@@ -141,7 +167,29 @@ pub fn notes(result: &GateResult) -> Vec<String> {
     result.servers.iter().map(note).collect()
 }
 
-/// Returns the reason why workers skip a server, if any does.
+/// Returns why a server is not asked.
+fn left_out(peer: &PeerSpec) -> String {
+    let why = match peer {
+        _ if peer.down => "down",
+        _ if peer.drain => "drained",
+        _ => "a backup, and others are in use",
+    };
+    format!("{} ({why})", peer.name)
+}
+
+/// Returns which servers of results answer: their failures are forgotten.
+pub fn healthy(results: &[GateResult]) -> Vec<AskedServer> {
+    let of = |result: &GateResult| {
+        let group = result.target.clone();
+        let healthy = result.servers.iter().filter(|server| server.healthy && !server.server.is_empty());
+        healthy
+            .map(move |server| AskedServer { group: group.clone(), server: server.server.clone() })
+            .collect::<Vec<_>>()
+    };
+    results.iter().flat_map(of).collect()
+}
+
+/// Returns that workers skip a server, if any does.
 fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
     let of_group = marks.iter().filter(|state| state.name.eq_ignore_ascii_case(group));
     let peers: Vec<bool> = of_group
@@ -150,7 +198,7 @@ fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
         .map(|peer| peer.failed)
         .collect();
     let failed = peers.iter().filter(|&&failed| failed).count();
-    (failed > 0).then(|| format!("marked as failed (max_fails) by {failed} of {} workers", peers.len()))
+    (failed > 0).then(|| format!("{failed} of {} workers had it marked as failed (max_fails)", peers.len()))
 }
 
 /// Returns the `Host` of a target's probes.
@@ -215,9 +263,22 @@ fn by_checks(
     };
     if view.health != Health::Healthy {
         let worst = view.checks.iter().max_by_key(|check| check.progress.health())?;
+        let found = match worst.last.as_ref().map(|last| last.passed) {
+            None => None,
+            Some(false) => words(worst),
+            // Its last answer alone would not say why.
+            Some(true) => {
+                let rules =
+                    entry.checks.iter().find(|check| check.text == worst.check).map(|check| check.rules);
+                let (row, needed) = (worst.progress.row(), rules.map_or(1, |rules| rules.passes));
+                words(worst).map(|last| {
+                    format!("unhealthy: it has passed {row} of {needed} checks in a row that it needs; the last: {last}")
+                })
+            }
+        };
         return Some((
             false,
-            words(worst).unwrap_or_else(|| "its first health check has not passed yet".to_owned()),
+            found.unwrap_or_else(|| "its first health check has not passed yet".to_owned()),
         ));
     }
     // A server that must pass more than once is asked: a check knows one answer.
@@ -248,12 +309,11 @@ fn is_same(check: &CheckSpec, spec: &GateSpec, host: &str, entry: &GroupEntry) -
     }
 }
 
-fn with_mark(outcome: Result<String, String>, mark: Option<String>) -> (bool, String) {
-    match (outcome, mark) {
-        (Err(reason), _) => (false, reason),
-        (Ok(_), Some(mark)) => (false, mark),
-        (Ok(reason), None) => (true, reason),
+fn with_mark(mut result: ServerResult, mark: Option<String>) -> ServerResult {
+    if let Some(mark) = mark.filter(|_| result.healthy) {
+        result.reason.push_str(&format!("; {mark}"));
     }
+    result
 }
 
 /// Probes a server as often as it must pass, until it fails.
@@ -262,7 +322,6 @@ async fn ask_one(
     spec: &GateSpec,
     question: &Result<Question, String>,
     prober: &Prober,
-    mark: Option<String>,
 ) -> ServerResult {
     let began = Instant::now();
     let mut outcome = Err(String::new());
@@ -282,9 +341,12 @@ async fn ask_one(
             break;
         }
     }
-    let (healthy, reason) = with_mark(outcome, mark);
+    let (healthy, reason) = match outcome {
+        Ok(reason) => (true, reason),
+        Err(reason) => (false, reason),
+    };
     let took_us = began.elapsed().as_micros() as u64;
-    ServerResult { address: address.to_string(), healthy, reason, took_us }
+    ServerResult { address: address.to_string(), healthy, reason, took_us, ..ServerResult::default() }
 }
 
 async fn ask_once(question: &Result<Question, String>, prober: &Prober) -> Result<String, String> {

@@ -34,6 +34,8 @@ pub struct SwitchInfo {
     pub refused_before: u64,
     /// The fault of the last commit that could not be stored, if none was stored since: text and remedy.
     pub store_fault: Option<(String, String)>,
+    /// When the process ends because its master is gone: milliseconds since the Unix epoch.
+    pub ends_without_master_ms: Option<u64>,
     /// The drains that are not over: revision and last known state.
     pub draining: Vec<(u64, Drain)>,
 }
@@ -52,7 +54,8 @@ impl SwitchInfo {
 
     /// Returns the number of requests that wait for their key to be released, or for their turn.
     pub fn held_requests(&self) -> u64 {
-        self.holds.iter().map(|hold| hold.waiting as u64).sum()
+        // Each process counts its own.
+        self.holds.iter().map(|hold| (hold.waiting - hold.waiting_elsewhere) as u64).sum()
     }
 
     /// Returns the number of requests that holds have turned away since this process began.
@@ -101,8 +104,12 @@ pub struct HoldInfo {
     pub key: Key,
     /// What it does with requests.
     pub phase: HoldPhase,
-    /// The number of waiting requests.
+    /// The number of waiting requests, in all processes with the same state folder.
     pub waiting: usize,
+    /// How many of them wait in other processes.
+    pub waiting_elsewhere: usize,
+    /// Another process does not say how many wait there.
+    pub is_partial: bool,
     /// The bytes of the waiting requests.
     pub waiting_bytes: usize,
     /// The number of requests that were turned away.

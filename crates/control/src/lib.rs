@@ -18,6 +18,7 @@ pub mod gate;
 mod horizon;
 mod info;
 mod journal;
+mod notify;
 mod options;
 mod plain_file;
 pub mod receipt;
@@ -30,7 +31,8 @@ mod testing;
 pub use call::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 pub use checks_now::checks_now;
 pub use data_plane::{
-    Acknowledgement, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch, WatchReport,
+    Acknowledgement, AskedServer, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch,
+    WatchReport,
 };
 pub use event::{Event, EventKind, Subscription};
 pub use info::{

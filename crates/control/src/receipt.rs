@@ -21,7 +21,8 @@ pub struct Receipt {
     pub switch: String,
     /// The commit's revision; of a dry run or an order that changes nothing, the revision the table has.
     pub revision: u64,
-    /// When it was committed: milliseconds since the Unix epoch; 0 if nothing was.
+    /// When it was committed: milliseconds since the Unix epoch; absent if nothing was.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub time_ms: u64,
     /// The kind of commit: `set`, `undo`, `undo_keys`, `confirm` or `revert`.
     pub kind: String,
@@ -99,6 +100,12 @@ impl Receipt {
             notes: commit.moved_default().map(moved_default).into_iter().collect(),
             ..Receipt::default()
         }
+    }
+
+    /// Returns it with more remarks.
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Receipt {
+        self.notes.extend(notes);
+        self
     }
 
     /// Returns a line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
@@ -232,13 +239,19 @@ pub struct GateResult {
     pub healthy: usize,
     /// The number of servers that must be healthy.
     pub required: usize,
-    /// Its servers, without those that are `down` or `backup`.
+    /// The servers that were asked.
     pub servers: Vec<ServerResult>,
+    /// Those that were not, each with the reason: it is down or drained, or a backup while others are in use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// The gate's result for a server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerResult {
+    /// Its name as written; what the gate itself needs.
+    #[serde(skip)]
+    pub server: String,
     /// Its address.
     pub address: String,
     /// True if it is healthy.
@@ -289,13 +302,21 @@ pub struct Drain {
     /// The oldest request still on the old side: its method and path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<OldestRequest>,
-    /// Another process of this server still finishes requests, after an upgrade or a reload; those are not counted here.
+    /// How many of these requests and streams are in another process of this server, which finishes them after an upgrade
+    /// or a reload.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_other_processes: u64,
+    /// Another process of this server still finishes requests, and does not say which; those are not counted here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub elsewhere: bool,
     /// The newer commit that has changed keys of this one while its drain was waited for: what is in flight is not counted
     /// for this one any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overtaken_by: Option<u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The oldest request on the old side.

@@ -2,7 +2,9 @@
 //!
 //! Owns: workers that answer at once. The real workers are tested in the server.
 
-use crate::data_plane::{Acknowledgement, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport};
+use crate::data_plane::{
+    Acknowledgement, AskedServer, DataPlane, GroupState, PeerState, Reply, Watch, WatchReport,
+};
 use crate::{ControlHandle, FileDefault, Setup, WindowTimes};
 use engine::config::{Inputs, NoNames, build};
 use engine::host::Counters;
@@ -65,6 +67,8 @@ pub(crate) struct Workers {
     pub(crate) watches: Vec<Arc<Watch>>,
     /// Watches whose streams were to be closed, over so many milliseconds.
     pub(crate) closed: Vec<(u64, u64)>,
+    /// Servers whose failures were to be forgotten.
+    pub(crate) forgiven: Vec<String>,
     /// Forgotten watches.
     pub(crate) forgotten: Vec<u64>,
     /// The number of calls of `affected`.
@@ -185,14 +189,17 @@ impl DataPlane for FakeDataPlane {
             workers.streams = 0;
         });
     }
-    fn close_affected(&self, watch: Arc<Watch>) {
+    fn close_affected(&self, watch: Arc<Watch>, spread_ms: u64) {
         self.tell(|workers| {
-            workers.closed.push((watch.id, 0));
+            workers.closed.push((watch.id, spread_ms));
             workers.streams = 0;
         });
     }
     fn forget_watch(&self, watch: u64) {
         self.tell(|workers| workers.forgotten.push(watch));
+    }
+    fn forgive(&self, servers: Vec<AskedServer>) {
+        self.tell(|workers| workers.forgiven.extend(servers.into_iter().map(|one| one.server)));
     }
     fn prober(&self) -> &Prober {
         &self.prober

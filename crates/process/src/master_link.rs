@@ -283,8 +283,9 @@ impl MasterLink {
                     handover.timeout.as_secs()
                 );
                 self.log.write(Level::Alert, 0, text.as_bytes());
+                let left = handover.timeout;
                 self.peer = Peer::Orphaned(Orphaned::new(handover));
-                self.waiting.push_back(WorkerCommand::Orphaned);
+                self.waiting.push_back(WorkerCommand::Orphaned(left));
             }
             None => {
                 self.log.write(Level::Notice, 0, b"the master process is gone");

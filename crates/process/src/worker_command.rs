@@ -36,7 +36,7 @@ pub enum WorkerCommand {
     /// ([`ReloadOutcome::BY_SIGNAL`]).
     ReloadEnded(ReloadOutcome),
     /// The master is gone. Serve on, but take no orders, until another command comes.
-    Orphaned,
+    Orphaned(Duration),
     /// A thread called [`Waker::wake`].
     Woken,
 }

@@ -44,7 +44,8 @@ fn make(
         check_params(&group, &server, params)?;
         let entry = ServerEntry::added(params.clone());
         if entries.insert(subject_name(name, &server), Some(entry)).flatten().is_some() {
-            return Err(bad_order(&format!("it names the server {server} of group \"{name}\" twice")));
+            let text = format!("it names the server {server} of group \"{name}\" twice");
+            return Err(bad_order(&text, "name each server once"));
         }
     }
     let mut changes = vec![of_group(name, None, Some(made.to_string()))];
@@ -61,7 +62,7 @@ fn make(
 fn settings_of(rules: &Rules, subjects: &Subjects, like: &str) -> Result<Option<String>, Refusal> {
     match configured(rules, like) {
         Some(known) if known.name.contains(' ') => {
-            Err(bad_order("the name of the group that it is to be like has a blank"))
+            Err(bad_order("the name of the group that it is to be like has a blank", "name another group"))
         }
         Some(known) => Ok(Some(known.name.to_string())),
         None => match MadeGroup::find(subjects, like) {

@@ -109,7 +109,10 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
         Action::Confirm(of) => {
             awaited(pending, *of)?;
             if order.meta.confirm_within_ms.is_some() {
-                return Err(bad_order("a confirmation cannot wait to be confirmed itself"));
+                return Err(bad_order(
+                    "a confirmation cannot wait to be confirmed itself",
+                    "leave the time to confirm out",
+                ));
             }
             (CommitKind::Confirm { of: *of }, Vec::new())
         }
@@ -215,35 +218,38 @@ fn check_meta(meta: &Meta) -> Result<(), Refusal> {
     for (what, text, max) in texts {
         let Some(text) = text else { continue };
         if text.len() > max {
-            return Err(bad_order(&format!(
-                "its {what} is {} bytes long; at most {max} are allowed",
-                text.len()
-            )));
+            let text = format!("its {what} is {} bytes long", text.len());
+            return Err(bad_order(&text, &format!("use at most {max} bytes")));
         }
         // History is shown in terminals and logs: one line each, and no escape sequences.
         if text.chars().any(char::is_control) {
-            return Err(bad_order(&format!("its {what} contains a control character")));
+            return Err(bad_order(
+                &format!("its {what} contains a control character"),
+                "write it as one line of text",
+            ));
         }
         if text.trim().is_empty() && what != "reason" {
-            return Err(bad_order(&format!("its {what} is empty")));
+            return Err(bad_order(&format!("its {what} is empty"), "leave it out, or write something"));
         }
     }
     match meta.confirm_within_ms {
-        Some(0) => Err(bad_order("the time to confirm it is 0")),
-        Some(ms) if ms > MAX_CONFIRM_MS => Err(bad_order("the time to confirm it is longer than 30 days")),
+        Some(0) => Err(bad_order("the time to confirm it is 0", "use a time such as 10m")),
+        Some(ms) if ms > MAX_CONFIRM_MS => {
+            Err(bad_order("the time to confirm it is longer than 30 days", "use at most 30 days: 30d"))
+        }
         _ => Ok(()),
     }
 }
 
 fn set(table: &Table, rules: &Rules, keys: &[(Key, Option<Route>)]) -> Result<Vec<Change>, Refusal> {
     if keys.is_empty() {
-        return Err(bad_order("it names no key"));
+        return Err(bad_order("it names no key", "name at least one"));
     }
     let mut seen: HashSet<&Key, foldhash::fast::RandomState> = HashSet::default();
     let mut changes = Vec::with_capacity(keys.len());
     for (key, after) in keys {
         if !seen.insert(key) {
-            return Err(bad_order(&format!("it names the key \"{key}\" twice")));
+            return Err(bad_order(&format!("it names the key \"{key}\" twice"), "name each key once"));
         }
         // Keys are parsed with this bound; one that was parsed before a reload may exceed the new one.
         let (length, max) = (key.as_str().len(), rules.max_key_len);
@@ -299,7 +305,9 @@ fn revert(
     pending: &[Pending],
     left_alone: &mut Vec<Key>,
 ) -> Result<(CommitKind, Vec<Change>), Refusal> {
-    let Some(of) = undoing.of() else { return Err(bad_order("only a whole commit can be reverted")) };
+    let Some(of) = undoing.of() else {
+        return Err(bad_order("only a whole commit can be reverted", "undo keys one by one (undo KEY)"));
+    };
     awaited(pending, of)?;
     let (back, left): (Vec<&UndoneKey>, Vec<&UndoneKey>) =
         undoing.keys().iter().partition(|undone| undone.later.is_none() && !stale(table, undone));
@@ -335,7 +343,10 @@ fn expected(table: &Table, rules: &Rules, order: &Order) -> Result<(), Refusal> 
     }
     let keys = order.keys();
     if keys.is_empty() {
-        return Err(bad_order("it expects a route, and names no key"));
+        return Err(bad_order(
+            "it expects a route, and names no key",
+            "expect the revision of the switch instead",
+        ));
     }
     let default = Route::One(Arc::clone(table.default_target(&rules.default)));
     let mut others = Vec::new();
@@ -420,8 +431,8 @@ fn live<'r>(default: &Arc<str>, routes: impl Iterator<Item = &'r Option<Route>>)
     targets
 }
 
-fn bad_order(text: &str) -> Refusal {
-    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), "correct the order and repeat it")
+fn bad_order(text: &str, remedy: &str) -> Refusal {
+    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), remedy)
 }
 
 fn too_many_keys(rules: &Rules, keys: usize) -> Refusal {

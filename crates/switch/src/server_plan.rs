@@ -30,7 +30,7 @@ pub(crate) fn set(
     force: bool,
 ) -> Result<Vec<SubjectChange>, Refusal> {
     if orders.is_empty() {
-        return Err(bad_order("it names no server"));
+        return Err(bad_order("it names no server", "name at least one, or reset the whole group"));
     }
     let mut draft = Draft { rules, table, entries: BTreeMap::new() };
     for order in orders {
@@ -71,7 +71,7 @@ impl Draft<'_> {
     /// Makes orders of the servers that were looked up.
     fn pin(&mut self, group: &BaseGroup, overlay: &[OverlayServer], server: &str) -> Result<(), Refusal> {
         if !server.is_empty() {
-            return Err(bad_order("pin is of a group, not of one server"));
+            return Err(bad_order("pin is of a group, not of one server", "name no server"));
         }
         if overlay.iter().any(OverlayServer::is_pin) {
             return self.put(group, PIN, ServerEntry::pin());
@@ -80,10 +80,9 @@ impl Draft<'_> {
         let discovered = found.servers.iter().filter(|one| one.source == ServerSource::Discovered);
         let discovered: Vec<_> = discovered.collect();
         if discovered.is_empty() {
-            return Err(bad_order(&format!(
-                "no server of group \"{}\" was looked up, so there is none to pin",
-                group.name
-            )));
+            let text =
+                format!("no server of group \"{}\" was looked up, so there is none to pin", group.name);
+            return Err(bad_order(&text, "servers that are written or were added stay without it"));
         }
         for one in discovered {
             self.put(group, &one.name, ServerEntry::added(one.params.clone()))?;
@@ -95,7 +94,8 @@ impl Draft<'_> {
         match self.entries.insert(subject_name(&group.name, server), entry) {
             None => Ok(()),
             Some(_) => {
-                Err(bad_order(&format!("it names the server {server} of group \"{}\" twice", group.name)))
+                let text = format!("it names the server {server} of group \"{}\" twice", group.name);
+                Err(bad_order(&text, "name each server once"))
             }
         }
     }
@@ -130,7 +130,9 @@ fn changed(
         _ if !is_there => return Err(unknown_server(group, server, said)),
         ServerVerb::Remove if base.is_some() => return Ok(ServerEntry::removed()),
         ServerVerb::Remove => return Ok(ServerEntry::default()),
-        ServerVerb::Set(params) if params.is_empty() => return Err(bad_order("it sets no parameter")),
+        ServerVerb::Set(params) if params.is_empty() => {
+            return Err(bad_order("it sets no parameter", "name one, such as weight=2"));
+        }
         ServerVerb::Set(params) => entry.params = params.over(&entry.params),
         ServerVerb::Drain => entry.params.drain = Some(true),
         ServerVerb::Down => entry.params.down = Some(true),
@@ -163,7 +165,8 @@ fn group<'r>(
     let found = found.ok_or_else(|| Refusal::unknown_group(rules, table.subjects(), name))?;
     if found.name.contains(' ') {
         return Err(bad_order(
-            "the name of its group has a blank: such a group is changed in the configuration",
+            "the name of its group has a blank",
+            "change such a group in the configuration",
         ));
     }
     Ok(found)
@@ -435,8 +438,8 @@ fn group_emptied(group: &BaseGroup) -> Refusal {
     )
 }
 
-pub(crate) fn bad_order(text: &str) -> Refusal {
-    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), "correct the order and repeat it")
+pub(crate) fn bad_order(text: &str, remedy: &str) -> Refusal {
+    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), remedy)
 }
 
 #[cfg(test)]

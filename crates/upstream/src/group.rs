@@ -225,6 +225,14 @@ impl Group {
         Finished::Recorded
     }
 
+    /// Forgets the failures of a server, by its name as written: it was asked, and answers. nginx would try it again after
+    /// `fail_timeout`.
+    pub fn forgive(&mut self, server: &str, now_ms: u64) {
+        for peer in self.peers.list.iter_mut().filter(|peer| peer.spec().name == server) {
+            peer.forgive(now_ms);
+        }
+    }
+
     fn finish_departed(&mut self, id: u64) {
         let place = self.departed.iter().position(|peer| peer.id == id);
         debug_assert!(place.is_some(), "a lease on peer {id} was returned to a group without that peer");

@@ -199,6 +199,14 @@ impl Peer {
         self.fails = 0;
     }
 
+    /// Forgets its failures because it was asked and answers: it takes requests at once, slowly where it has a `slow_start`.
+    pub(crate) fn forgive(&mut self, now_ms: u64) {
+        if self.is_failed(now_ms) {
+            self.recovered_ms = now_ms;
+        }
+        self.fails = 0;
+    }
+
     pub(crate) fn release(&mut self) {
         debug_assert!(self.conns > 0, "peer {} was released more often than picked", self.id);
         self.conns = self.conns.saturating_sub(1);

@@ -4,7 +4,7 @@
 //! `METHOD PATH?QUERY`, fields up to an empty line, the body up to a line `---`.
 
 use bstr::ByteSlice;
-use control::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
+use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reply, Watch, WatchReport};
 use control::{ApiAnswer, ApiCall, ControlHandle, FileDefault, Origin, Setup, WindowTimes};
 use engine::Routing;
 use engine::host::Counters;
@@ -250,7 +250,8 @@ impl DataPlane for Workers {
         reply(idle());
     }
     fn close_streams(&self, _: u64, _: u64) {}
-    fn close_affected(&self, _: Arc<Watch>) {}
+    fn close_affected(&self, _: Arc<Watch>, _: u64) {}
+    fn forgive(&self, _: Vec<AskedServer>) {}
     fn forget_watch(&self, _: u64) {}
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         reply(Vec::new());

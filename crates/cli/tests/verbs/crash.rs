@@ -107,6 +107,10 @@ fn a_worker_without_a_master_serves_and_takes_no_orders() {
     let refused = server.say(&["switch", "a.example", "blue", "--switch", "live", "--json"]);
     assert_eq!(refused.json()["code"], "no_master");
     assert!(server.say(&["reload"]).err.contains("the master process is gone"));
+    for verb in ["list", "status"] {
+        let shown = server.say(&[verb]).done();
+        assert!(shown.contains("no master process: takes no orders, and ends at "), "{shown}");
+    }
     assert!(server.say(&["upgrade"]).err.contains("is not running"));
     let mut script = std::net::TcpStream::connect(free).unwrap();
     script.set_read_timeout(Some(PATIENCE)).unwrap();

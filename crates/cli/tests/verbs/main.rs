@@ -7,11 +7,14 @@ mod answers;
 mod backups;
 mod control_tls;
 mod crash;
+mod documented;
 mod early_data;
 mod edits;
 mod gateways;
 mod grpc;
+mod heads;
 mod health;
+mod hints;
 mod holds;
 mod http2;
 mod http2_hostile;
@@ -100,18 +103,10 @@ impl Server {
 
     /// The same, with these variables in its environment.
     fn start_with(switch: &str, beside: &str, environment: &[(&str, &str)]) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        for name in ["conf", "logs", "run"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        let blue = UnixListener::bind(at("blue")).unwrap();
-        // The user who starts the tests owns the folder.
-        let user = Command::new("id").arg("-un").output().unwrap();
-        let user = String::from_utf8(user.stdout).unwrap();
-        let beside = beside.replace("{folder}", &folder.path().display().to_string());
-        let conf = format!(
-            "user {}; worker_processes 2; daemon off; events {{}}
+        let conf = |at: &dyn Fn(&str) -> String, user: &str| {
+            let beside = beside.replace("{folder}", at("").trim_end_matches('/'));
+            format!(
+                "user {}; worker_processes 2; daemon off; events {{}}
              http {{
                  upstream blue {{ server unix:{}; }}
                  upstream green {{ server unix:{}; }}
@@ -124,12 +119,31 @@ impl Server {
                  }}
                  server {{ listen unix:{}; location / {{ return 200 green; }} }}
              }}",
-            user.trim(),
-            at("blue"),
-            at("green"),
-            at("front"),
-            at("green")
-        );
+                user,
+                at("blue"),
+                at("green"),
+                at("front"),
+                at("green")
+            )
+        };
+        Server::start_from(conf, environment)
+    }
+
+    /// With this configuration, made of the paths of files and the name of the user.
+    fn start_from(
+        conf: impl Fn(&dyn Fn(&str) -> String, &str) -> String,
+        environment: &[(&str, &str)],
+    ) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["conf", "logs", "run"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let blue = UnixListener::bind(at("blue")).unwrap();
+        // The user who starts the tests owns the folder.
+        let user = Command::new("id").arg("-un").output().unwrap();
+        let user = String::from_utf8(user.stdout).unwrap();
+        let conf = conf(&at, user.trim());
         std::fs::write(folder.path().join("conf/nginx.conf"), conf).unwrap();
         let mut process = command(folder.path(), &[]);
         process.envs(environment.iter().copied()).stderr(Stdio::null());

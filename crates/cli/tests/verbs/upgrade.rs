@@ -91,15 +91,91 @@ fn what_the_old_process_still_serves_is_neither_empty_nor_held() {
     let _request = server.ask("a.example");
     let mut blue = server.asked_blue();
     server.say(&["upgrade"]).done();
-    let held = server.say(&["switch", "a.example", "green", "--hold", "--timeout", "300ms"]);
+    let held = server.say(&["switch", "a.example", "green", "--hold", "--timeout", "2s"]);
     assert_eq!(held.code, 1, "{}", held.err);
-    assert!(held.err.contains("another process of this server still finishes requests"), "{}", held.err);
-    let waited = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "300ms"]);
+    let left = "1 request still in flight after 2000 ms, 1 of them in another process of this server";
+    assert!(held.err.contains(left), "{}", held.err);
+    // Of another key nothing is left there: it need not wait for the old process.
+    let other = server.say(&["switch", "other.example", "blue", "--hold", "--wait", "drained"]).done();
+    assert!(other.contains("old side: empty"), "{other}");
+    let waited = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "2s"]);
     assert_eq!(waited.code, 4, "{}{}", waited.out, waited.err);
-    assert!(waited.out.contains("old side: another process still finishes requests"), "{}", waited.out);
+    assert!(waited.out.contains("old side: 1 request in flight, 1 in another process"), "{}", waited.out);
+    let again = server.say(&["switch", "a.example", "green", "--wait", "drained", "--timeout", "100ms"]);
+    assert_eq!(again.code, 4, "{}{}", again.out, again.err);
+    let busy = server.say(&["server", "blue", "--json"]).json();
+    let address = busy["servers"][0]["server"].as_str().unwrap();
+    let drain = ["server", "blue", "drain", address, "--force", "--wait", "drained", "--timeout", "1s"];
+    let drained = server.say(&drain);
+    assert_eq!(drained.code, 4, "{}{}", drained.out, drained.err);
+    assert!(drained.out.contains("1 request still there, 1 in another process"), "{}", drained.out);
     blue.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-    let waited = server.say(&["wait"]).done();
+    let waited = server.say(&["wait", "--switch", "live", "3"]).done();
     assert!(waited.contains("old side: empty"), "{waited}");
+}
+
+/// Returns a stream of this host that goes on, and the end of it at blue.
+fn stream(server: &Server, host: &str) -> (UnixStream, UnixStream) {
+    let client = server.ask(host);
+    let mut origin = server.asked_blue();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+    origin.write_all(head).unwrap();
+    (&client).read_exact(&mut [0; 12]).unwrap();
+    (client, origin)
+}
+
+#[test]
+fn promise_3_streams_of_the_old_process_refuse_a_hold_or_are_closed() {
+    let server = Server::start("", "");
+    server.say(&["switch", "other.example", "green"]).done();
+    let (mut client, _origin) = stream(&server, "a.example");
+    server.say(&["upgrade"]).done();
+    let refused = server.say(&["switch", "a.example", "green", "--hold"]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("1 stream is open on the old side"), "{}", refused.err);
+    server.say(&["switch", "a.example", "green", "--hold", "--hold-streams", "close"]).done();
+    // It was closed before the commit.
+    client.read_to_end(&mut Vec::new()).unwrap();
+    assert!(server.get("a.example").ends_with("green"));
+}
+
+#[test]
+fn promise_7_streams_of_the_old_process_are_closed_too() {
+    let server = Server::start("streams close after=1s;", "");
+    server.say(&["switch", "other.example", "green"]).done();
+    let (mut client, _origin) = stream(&server, "a.example");
+    let (mut stays, mut origin) = stream(&server, "b.example");
+    server.say(&["upgrade"]).done();
+    let waited = server.say(&["switch", "a.example", "green", "--wait", "drained"]).done();
+    assert!(waited.contains("old side: empty"), "{waited}");
+    client.read_to_end(&mut Vec::new()).unwrap();
+    origin.write_all(b"data: 2\n\n").unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"data: 2\n\n") {
+        let mut byte = [0];
+        stays.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+}
+
+#[test]
+fn promise_11_requests_that_wait_in_the_old_process_are_counted_and_released() {
+    let server = Server::start("", "");
+    server.say(&["hold", "a.example", "--timeout", "60s"]).done();
+    let mut client = server.ask("a.example");
+    server.until("it waits", || server.say(&["list"]).done().contains("1 of 1000 waiting"));
+    // Both processes serve until the old one has nothing left: it is asked to end, and cannot yet.
+    server.say(&["upgrade"]).done();
+    let counted = "1 of 1000 waiting, 1 of them in another process";
+    server.until("it is counted", || server.say(&["list"]).done().contains(counted));
+    // While the key is held nothing of it is left on either side.
+    server.say(&["switch", "a.example", "green"]).done();
+    let released = server.say(&["release", "a.example"]).done();
+    assert_eq!(released, "a.example: 1 waiting request released, 1 of them in another process\n");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    // It follows what was committed before it was released.
+    assert!(answer.ends_with("green"), "{answer}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! resolve that site's own name to an address of this machine; the browser then sends requests here that look like the
 //! site's own, with its name in `Host`. Access rules by address let them through. The name gives them away.
 
+use crate::barred;
 use crate::call::Origin;
 use axum::http::{HeaderMap, header};
 use std::net::{IpAddr, Ipv6Addr};
@@ -53,7 +54,7 @@ fn is_own(authority: &[u8], origin: &Origin) -> bool {
             address.is_loopback()
                 || origin.local.is_some_and(|local| local.to_canonical() == address)
                 || origin.server_names.contains(&host)
-                || is_of_an_interface(address)
+                || barred::is_of_an_interface(address)
         }
         None => is_written_out(&host) && origin.server_names.contains(&host),
     }
@@ -72,16 +73,6 @@ fn literal(host: &[u8]) -> Option<IpAddr> {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(|address| IpAddr::from(address).to_canonical()),
         None => text.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::from),
     }
-}
-
-/// Returns true if an interface of this machine has the address. If the system does not say, none has.
-pub(super) fn is_of_an_interface(address: IpAddr) -> bool {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return false };
-    interfaces.filter_map(|interface| interface.address).any(|found| {
-        let v4 = found.as_sockaddr_in().map(|found| IpAddr::from(found.ip()));
-        let v6 = found.as_sockaddr_in6().map(|found| IpAddr::from(found.ip()).to_canonical());
-        v4.or(v6) == Some(address)
-    })
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@
 //! Must never decide about a server that the configuration has.
 
 use super::auth::Caller;
-use super::own_host::is_of_an_interface;
 use crate::barred;
 use crate::call::Via;
 use engine::Config;
-use engine::config::ListenAddress;
 use engine::modules::switch::SwitchSpec;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -77,7 +75,7 @@ fn check_address(
     if barred::is_of_no_server(ip) {
         return Err(("it is the address of no server", "write the address of one"));
     }
-    if listens_at(config, ip, address.port()) {
+    if barred::listens_at(config, ip, address.port()) {
         return Err(("this server listens there", OWN));
     }
     let is_allowed = match config.control.server_orders.get() {
@@ -108,16 +106,6 @@ fn is_near(known: IpAddr, asked: IpAddr) -> bool {
         (IpAddr::V6(known), IpAddr::V6(asked)) => known.segments()[..4] == asked.segments()[..4],
         _ => false,
     }
-}
-
-fn listens_at(config: &Config, ip: IpAddr, port: u16) -> bool {
-    config.listeners.iter().any(|listener| match &listener.address {
-        ListenAddress::Inet(own) if own.port() == port => {
-            let own = own.ip().to_canonical();
-            own == ip || own.is_unspecified() && (ip.is_loopback() || is_of_an_interface(ip))
-        }
-        _ => false,
-    })
 }
 
 #[cfg(test)]

@@ -34,8 +34,7 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// The time within which a client must take some bytes of an answer.
 const WRITE_TIME: Duration = Duration::from_secs(60);
 /// What the log says of a connection from the process that serves.
-const OWN_PEER: &str =
-    "the control socket refuses this process itself: requests are proxied to it, or a script connects to it";
+const OWN_PEER: &str = "the control socket refuses the processes that serve: requests are proxied to it, or a script connects to it";
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,7 +60,7 @@ pub(crate) async fn serve(
         loop {
             match listener.accept().await {
                 // A request of a client that was proxied here would be one of the server's own user.
-                Ok((stream, _)) if is_process(&stream, refused_peer) => {
+                Ok((stream, _)) if is_refused(&control, &stream, refused_peer) => {
                     control.log(Level::Error, OWN_PEER);
                 }
                 Ok((stream, _)) => {
@@ -229,10 +228,11 @@ async fn converse(stream: UnixStream, control: ControlHandle, router: Router, pe
     }
 }
 
-/// Returns true if this process is at the other end.
-fn is_process(stream: &UnixStream, process: Option<u32>) -> bool {
+/// Returns true if this process is at the other end, or another one of this server, as in an upgrade.
+fn is_refused(control: &ControlHandle, stream: &UnixStream, process: Option<u32>) -> bool {
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    process.is_some() && peer.and_then(|pid| u32::try_from(pid).ok()) == process
+    let peer = peer.and_then(|pid| u32::try_from(pid).ok());
+    process.is_some() && (peer == process || peer.is_some_and(|peer| control.is_of_another_process(peer)))
 }
 
 /// Returns `unix:UID(NAME)` of the peer process; `None` if the system does not identify it, and then it is refused.

@@ -22,3 +22,4 @@ pub(crate) use looked_up::{Found, LookedUp};
 pub(crate) use lookup::{Lookup, first_looks};
 pub(crate) use schedule::Schedule;
 pub(crate) use summary::Summaries;
+pub(crate) use url::AbortOnDrop;

@@ -102,7 +102,7 @@ impl UrlLookup {
 }
 
 /// Ends a task with the request that it is for.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+pub(crate) struct AbortOnDrop(pub(crate) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

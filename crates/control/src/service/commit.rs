@@ -251,6 +251,7 @@ impl ControlState {
         for (switch, commits) in news {
             match switch.apply(commits).inspect_err(|fault| self.store_failed(switch, fault)) {
                 Ok(before) => {
+                    self.other_processes.follow(switch, before.clone(), commits);
                     self.note_unwatched(switch, before, commits);
                     routing = self.routing_with(routing, switch, commits);
                     taken.push((switch, commits));
@@ -262,6 +263,9 @@ impl ControlState {
         drop(self.publish_routing(routing, None));
         for (switch, commits) in taken {
             commits.iter().for_each(|commit| self.announce_commit(&switch.name(), commit));
+            if let Some(last) = commits.last() {
+                self.note_commit(switch, last.hash);
+            }
         }
         result
     }
@@ -298,10 +302,13 @@ impl ControlState {
         if let Some(watch) = &watch {
             self.watch_answers_of(switch, watch);
         }
+        // They were asked, and answer: no worker leaves them out now.
+        self.data_plane().forgive(gate::healthy(gate));
         let acknowledgements = self.publish_table(switch, std::slice::from_ref(&commit), watch.clone());
         let horizon =
             watch.as_ref().map(|watch| self.open_horizon(switch, watch, (commit.time_ms, watch_ms)));
         self.announce_commit(&switch.name(), &commit);
+        self.tell_commit(switch, &commit);
         self.end_refusals(switch, &commit);
         // The first commit makes the folder in which processes know of each other.
         self.announce_process();

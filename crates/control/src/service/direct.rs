@@ -1,4 +1,4 @@
-//! What the handle answers without the control thread: the journal, events, long calls.
+//! What the handle answers without the control thread: the journal, events, long calls, which processes there are.
 //!
 //! Must never wait for the journal, queries apart.
 
@@ -10,6 +10,11 @@ use crate::journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence
 use switch::{Code, Refusal};
 
 impl ControlHandle {
+    /// Returns true if another process of this server has this number.
+    pub(crate) fn is_of_another_process(&self, pid: u32) -> bool {
+        self.shared.is_of_another_process(pid)
+    }
+
     /// Returns entries of the journal, newest first, and how many were lost since the process began.
     ///
     /// # Errors

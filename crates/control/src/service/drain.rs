@@ -212,7 +212,9 @@ async fn watch_drain(
     let mut span = Some(trace::drain(following.revision));
     while !following.stopped.get() {
         let reports = state.gather(|data_plane, reply| data_plane.watched(id, reply)).await;
-        if following.reported(&reports, workers, state.has_others()) && drained.is_none() {
+        if following.reported(&reports, workers, state.old_side_elsewhere(switch, following.revision))
+            && drained.is_none()
+        {
             drained = Some(Instant::now());
             span = None;
             state.announce_drained(switch, following).await;
@@ -247,6 +249,7 @@ async fn watch_drain(
             state.data_plane().close_streams(id, 0);
         }
         following.set_given_up();
+        state.other_processes.give_up(switch, following.revision);
         state.announce_drained(switch, following).await;
     }
 }

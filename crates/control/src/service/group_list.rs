@@ -39,7 +39,7 @@ impl ControlState {
         };
         let groups: Vec<GroupInfo> = wanted
             .into_iter()
-            .map(|base| {
+            .map(|mut base| {
                 let found = apply_overlay(&base.servers, &overlay_of(subjects, &base.name));
                 let made = subjects.get(GROUP_SUBJECT, &base.name.to_ascii_lowercase());
                 let made = made.map(|value| MadeInfo {
@@ -47,6 +47,11 @@ impl ControlState {
                     revision: value.revision,
                     is_adopted: rules.groups.iter().any(|group| group.name == base.name),
                 });
+                // Keys may lead to one that the configuration has adopted by its name of before, too.
+                let admitting = made.iter().flat_map(|_| rules.run_time.users.iter());
+                let more: Vec<String> =
+                    admitting.filter(|user| !base.users.contains(user)).cloned().collect();
+                base.users.extend(more);
                 let sources = self.sources_of(&config, &base);
                 GroupInfo { base, found, made, sources }
             })

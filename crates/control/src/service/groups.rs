@@ -7,13 +7,14 @@
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, SwitchState};
 use super::trace;
+use crate::barred;
 use crate::data_plane::{Acknowledgement, Watch};
 use crate::gate;
 use crate::options::{Options, Wait};
-use crate::receipt::{Drain, DrainState, GateResult, Receipt};
+use crate::receipt::{Drain, DrainState, GateResult, Receipt, ServerResult};
 use engine::host::Level;
 use engine::modules::switch::{GateSpec, SwitchSpec};
-use engine::modules::upstream::{Bases, GroupEntry, Origin, with_params};
+use engine::modules::upstream::{GroupEntry, Origin, with_params};
 use engine::{Config, Routing};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(super) fn merged(place: &ConfiguredSwitch, table: &Table, former: &GroupSets
     let blocks = config.groups.iter().filter(|entry| entry.origin == Origin::Block);
     let made =
         made_groups(table.subjects()).filter_map(|(name, made)| made_set(config, table, name, &made, former));
-    blocks.filter_map(|entry| set_of(entry, &place.bases, table, former)).chain(made).collect()
+    blocks.filter_map(|entry| set_of(place, entry, table, former)).chain(made).collect()
 }
 
 /// Returns `former` with these groups as they are in a table.
@@ -52,7 +53,7 @@ pub(super) fn with_groups(
     names.iter().fold(former.clone(), |sets, name| {
         let entry = config.group(name.as_bytes()).and_then(|number| config.groups.get(number));
         let set = match (entry, MadeGroup::find(table.subjects(), name)) {
-            (Some(entry), _) => set_of(entry, &place.bases, table, former),
+            (Some(entry), _) => set_of(place, entry, table, former),
             (None, made) => made.and_then(|made| made_set(config, table, name, &made, former)),
         };
         match set {
@@ -83,18 +84,23 @@ fn made_set(
         ring: Ring::default(),
     };
     let like = like.map(|like| like.spec.name.as_str().into());
-    let peers = peers(&[], &overlay_of(table.subjects(), name));
+    let peers = peers(config, &[], &overlay_of(table.subjects(), name));
     Some(set(&settings, peers, like, former))
 }
 
 /// Returns a group, if what was looked up or orders give it other servers than the configuration.
-fn set_of(entry: &GroupEntry, bases: &Bases, table: &Table, former: &GroupSets) -> Option<GroupSet> {
+fn set_of(
+    place: &ConfiguredSwitch,
+    entry: &GroupEntry,
+    table: &Table,
+    former: &GroupSets,
+) -> Option<GroupSet> {
     let base = &entry.spec;
     let overlay = overlay_of(table.subjects(), &base.name);
     // Once the group is pinned, what is looked up does not count.
     let is_pinned = overlay.iter().any(OverlayServer::is_pin);
-    let found = if is_pinned { &base.peers } else { bases.peers(entry) };
-    let peers = peers(found, &overlay);
+    let found = if is_pinned { &base.peers } else { place.bases.peers(entry) };
+    let peers = peers(&place.config, found, &overlay);
     if peers == base.peers {
         return None;
     }
@@ -115,8 +121,9 @@ fn set(base: &GroupSpec, peers: Vec<PeerSpec>, like: Option<Arc<str>>, former: &
     }
 }
 
-/// Returns the servers of a group: the rules are those of [`apply_overlay`], for each address of a server.
-fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
+/// Returns the servers of a group: the rules are those of [`apply_overlay`], for each address of a server. One that orders have
+/// added, and that leads back into this server since the configuration has changed, is left out.
+fn peers(config: &Config, base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
     let mut peers = Vec::with_capacity(base.len() + overlay.len());
     for peer in base {
         match overlay.iter().find(|said| said.name == peer.name) {
@@ -128,7 +135,7 @@ fn peers(base: &[PeerSpec], overlay: &[OverlayServer]) -> Vec<PeerSpec> {
     let added = overlay.iter().filter(|said| said.entry.is_added && !said.entry.is_removed);
     for said in added.filter(|said| !base.iter().any(|peer| peer.name == said.name)) {
         // The plan has let no other address in.
-        if let Some(address) = address(&said.name) {
+        if let Some(address) = address(&said.name).filter(|address| !barred::leads_back(config, address)) {
             let peer = PeerSpec { source: PeerSource::Order, ..PeerSpec::new(said.name.as_str(), address) };
             peers.push(with_params(peer, &said.entry.params));
         }
@@ -204,6 +211,22 @@ pub(super) fn notes(
     notes
 }
 
+/// Returns what is to be said of servers that orders have added and that lead back into this server now.
+fn left_out(config: &Config, table: &Table) -> Vec<String> {
+    let added = table.subjects().of(switch::SERVER_SUBJECT).filter_map(|(name, value)| {
+        let entry = switch::ServerEntry::parse(&value.value);
+        let (group, server) = named_server(name).filter(|_| entry.is_added && !entry.is_removed)?;
+        barred::leads_back(config, &address(server)?).then(|| {
+            format!(
+                "groups: server {server} of group \"{group}\", added at revision {}, is left out: this server listens there now; \
+                 pointsman server {group} remove {server}",
+                value.revision
+            )
+        })
+    });
+    added.collect()
+}
+
 fn counted(servers: usize) -> String {
     if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") }
 }
@@ -241,7 +264,8 @@ impl ControlState {
     /// Logs what orders on servers have no effect, or one that the configuration does not show.
     pub(super) fn note_groups(&self) {
         if let Some(switch) = &*self.groups.borrow() {
-            let notes = notes(&switch.rules(), &switch.table(), &mut |_| None);
+            let mut notes = notes(&switch.rules(), &switch.table(), &mut |_| None);
+            notes.extend(left_out(&switch.configured().config, &switch.table()));
             notes.iter().for_each(|note| self.shared.log(Level::Warn, note));
         }
     }
@@ -277,6 +301,7 @@ impl ControlState {
             let prober = self.data_plane().prober();
             let asked = gate::ask_servers((&place.config, entry), prober, spec, group, addresses);
             let servers = asked.instrument(trace::gate(plan)).await;
+            let servers = servers.into_iter().map(|one| ServerResult { server: server.clone(), ..one });
             let at = results.iter().position(|result| *result.target == **group).unwrap_or_else(|| {
                 results.push(GateResult { target: group.to_string(), ..GateResult::default() });
                 results.len() - 1
@@ -288,6 +313,26 @@ impl ControlState {
             result.passed = result.healthy >= result.required;
         }
         results
+    }
+
+    /// Refuses a plan that brings back a server which leads back into this one: what an undo or a reset brings was perhaps allowed
+    /// under another configuration.
+    pub(super) fn check_ways_back(&self, place: &ConfiguredSwitch, plan: &Plan) -> Result<(), Refusal> {
+        for (group, server) in &plan.enlisted {
+            let base = place.spec().rules.groups.iter().find(|one| one.name == *group);
+            let is_configured = base.is_some_and(|base| base.servers.iter().any(|one| one.name == *server));
+            let Some(address) = address(server).filter(|_| !is_configured) else { continue };
+            if barred::leads_back(&place.config, &address) {
+                return Err(Refusal::new(
+                    Code::ServerNotAllowed,
+                    format!(
+                        "no order may bring server {server} into group \"{group}\": it leads back into this server"
+                    ),
+                    "name the server that is meant; a loop through this one is written in the configuration",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Publishes the table of a switch, which these commits have changed; that of the groups as groups.
@@ -353,13 +398,15 @@ impl ControlState {
         }
         let servers: Vec<(String, String)> =
             receipt.servers.iter().map(|one| (one.group.clone(), one.server.clone())).collect();
-        Receipt { drain: Some(self.wait_until_idle(switch, &servers, timeout).await), ..receipt }
+        let drain = self.wait_until_idle(switch, receipt.revision, &servers, timeout).await;
+        Receipt { drain: Some(drain), ..receipt }
     }
 
-    /// Waits until no request is at these servers.
+    /// Waits until no request is at these servers, which this commit or an earlier one has drained.
     async fn wait_until_idle(
         &self,
         switch: &SwitchState,
+        revision: u64,
         servers: &[(String, String)],
         timeout: Duration,
     ) -> Drain {
@@ -373,6 +420,11 @@ impl ControlState {
                 (group.clone(), base.map_or_else(|| vec![server.clone()], |base| base.addresses.clone()))
             })
             .collect();
+        let is_meant = |group: &str, address: &str| {
+            labels.iter().any(|(known, addresses)| {
+                known.eq_ignore_ascii_case(group) && addresses.iter().any(|one| one == address)
+            })
+        };
         let mut pause = PAUSES.0;
         loop {
             let (mut answered, mut in_flight) = (0, 0);
@@ -380,20 +432,25 @@ impl ControlState {
             for groups in reports {
                 answered += 1;
                 for state in groups {
-                    let wanted = labels.iter().find(|(group, _)| state.name.eq_ignore_ascii_case(group));
-                    let Some((_, addresses)) = wanted else { continue };
-                    let at =
-                        state.peers.iter().filter(|peer| addresses.iter().any(|one| **one == *peer.address));
+                    let at = state.peers.iter().filter(|peer| is_meant(&state.name, &peer.address));
                     in_flight += at.map(|peer| u64::from(peer.connections)).sum::<u64>();
                 }
             }
-            let is_idle = self.are_all(answered) && in_flight == 0;
+            let elsewhere = self.busy_elsewhere(switch, revision, is_meant);
+            in_flight += elsewhere.in_flight;
+            let is_idle = self.are_all(answered) && !elsewhere.is_unknown && in_flight == 0;
             let left = timeout.saturating_sub(began.elapsed());
             if is_idle || left.is_zero() {
                 let state = if is_idle { DrainState::Drained } else { DrainState::Draining };
                 let seen_us = began.elapsed().as_micros() as u64;
-                let elsewhere = !is_idle && self.has_others();
-                return Drain { state, in_flight, seen_us, elsewhere, ..Drain::default() };
+                return Drain {
+                    state,
+                    in_flight,
+                    seen_us,
+                    in_other_processes: elsewhere.in_flight,
+                    elsewhere: elsewhere.is_unknown,
+                    ..Drain::default()
+                };
             }
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSES.1);
@@ -430,6 +487,7 @@ pub(super) fn check(switch: &SwitchState, order: &Order, options: &Options) -> R
 mod tests {
     use super::*;
     use crate::testing::config;
+    use engine::modules::upstream::Bases;
     use std::path::Path;
     use switch::{ServerEntry, SubjectValue};
 

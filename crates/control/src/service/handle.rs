@@ -413,9 +413,11 @@ impl ControlHandle {
         let _ = self.jobs.send(Message::Retire);
     }
 
-    /// Refuses orders from now on, because the master is gone. Queries are answered, and holds can be released.
-    pub fn refuse_orders(&self) {
-        self.shared.without_master.store(true, Ordering::Relaxed);
+    /// Refuses orders from now on, because the master is gone. Queries are answered, and holds can be released. The process
+    /// ends after this time, unless another master takes over.
+    pub fn refuse_orders(&self, left: Duration) {
+        let ends_ms = now_ms().saturating_add(left.as_millis() as u64);
+        self.shared.ends_without_master_ms.store(ends_ms, Ordering::Relaxed);
     }
 
     /// Stops the control thread: a commit in progress is finished, waiting orders are not begun. Blocks until it has ended;

@@ -4,6 +4,7 @@
 //! keeps requests waiting. A process that is killed in between leaves a hold that the next one takes up again.
 
 use super::clock;
+use super::elsewhere::report::Elsewhere;
 use super::groups;
 use super::holds::ActiveHold;
 use super::owner;
@@ -157,7 +158,7 @@ impl ControlState {
                 return Err(refusal);
             }
         };
-        let info = held.info(&switch.name());
+        let info = held.info(&switch.name(), Elsewhere::default());
         self.holds.add(held);
         self.count_holds();
         let acknowledgements = self.publish(tables, None);
@@ -263,7 +264,10 @@ impl ControlState {
     ) -> Result<(HoldInfo, oneshot::Receiver<bool>), Refusal> {
         let number = switch.configured().number;
         let hold = self.routing().tables.hold(number, key).cloned().ok_or_else(|| Refusal::not_held(key))?;
-        let found = self.holds.with(&hold, |held| (held.info(&switch.name()), held.kept.clone()));
+        let found = self.holds.with(&hold, |held| {
+            let elsewhere = self.waiting_elsewhere(switch, &held.kept.id);
+            (held.info(&switch.name(), elsewhere), held.kept.clone())
+        });
         // Each published hold has one.
         let (info, kept) = found.ok_or_else(|| Refusal::not_held(key))?;
         let was_on = hold.release(self.clock_ms(), per_second);
@@ -346,7 +350,8 @@ impl ControlState {
     pub(super) fn expire(self: &Rc<ControlState>, switch: &Rc<SwitchState>, hold: &Arc<Hold>) {
         let found = self.holds.with(hold, |held| {
             held.kept.refusing = true;
-            (held.info(&switch.name()), held.kept.clone())
+            let elsewhere = self.waiting_elsewhere(switch, &held.kept.id);
+            (held.info(&switch.name(), elsewhere), held.kept.clone())
         });
         let Some((info, kept)) = found else { return };
         if info.end.is_some_and(|end| end.releases) {
@@ -358,7 +363,7 @@ impl ControlState {
         let (key, actor, waiting, name) =
             (info.key.to_string(), info.actor.clone(), info.waiting, switch.name());
         let text = format!(
-            "switch \"{name}\": the hold of {key} by {actor} has expired, {waiting} waiting: its requests get 503 until it is released, or a newer order of the key"
+            "switch \"{name}\": the hold of {key} by {actor} has expired, {waiting} waiting: its requests get 503 until it is released or a newer order leads the key elsewhere"
         );
         self.shared.log(Level::Warn, &text);
         self.shared.announce(&name, EventKind::HoldExpired { key, actor, releases: false, waiting });

@@ -4,6 +4,7 @@
 //! worker has the new table.
 
 use super::commit::CommitOutcome;
+use super::elsewhere::report::Elsewhere;
 use super::hold::Ending;
 use super::owner;
 use super::state::{ACK_TIMEOUT, ControlState};
@@ -16,7 +17,7 @@ use crate::store::KeptOrder;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Code, Hold, HoldPhase, Key, Order, Plan, Refusal};
+use switch::{Code, Hold, HoldPhase, Key, Order, Plan, Refusal, Route};
 use tokio::time::Instant;
 
 /// The first and the longest pause between two checks for requests in flight.
@@ -51,8 +52,6 @@ impl ControlState {
                 }
             }
             let (actor, reason) = (order.meta.actor.clone(), order.meta.reason.clone());
-            let (key, options) = (change.key.clone(), options.clone());
-            let hold = HoldOrder { key, options, end: None, actor, reason };
             let of = KeptOrder {
                 owner: owner::own(),
                 idempotency: order.meta.idempotency.clone(),
@@ -63,7 +62,11 @@ impl ControlState {
                     .flat_map(|route| route.targets())
                     .map(ToString::to_string)
                     .collect(),
+                route: Some(change.after.as_ref().map_or_else(|| "default".to_owned(), Route::to_string)),
+                closes_streams: options.streams == HoldStreams::Close,
             };
+            let (key, options) = (change.key.clone(), options.clone());
+            let hold = HoldOrder { key, options, end: None, actor, reason };
             match self.hold_for(switch, hold, Some(of)).await {
                 Ok((_, hold)) => own.holds.push(hold),
                 Err(refusal) => {
@@ -91,7 +94,7 @@ impl ControlState {
             following.wait(Wait::Published, ACK_TIMEOUT).await;
             // A script can ask for its target while the key is held. What it took before the new table was there ends first.
             let left = patience.saturating_sub(began.elapsed());
-            let _ = self.wait_for_requests(&watch, left).await;
+            let _ = self.wait_for_requests(switch, (&watch, following.revision), left).await;
         }
         let _reload_lock = self.reload_lock.read().await;
         let ending =
@@ -151,54 +154,74 @@ impl ControlState {
             own.check(self, switch)?;
             let asked = watch.clone();
             let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
-            let requests: u64 = reports.iter().map(|report| report.in_flight).sum();
-            let open: u64 = reports.iter().map(|report| report.streams).sum();
+            let elsewhere = self.left_elsewhere(switch, own);
+            let own_requests: u64 = reports.iter().map(|report| report.in_flight).sum();
+            let own_open: u64 = reports.iter().map(|report| report.streams).sum();
+            let (requests, open) = (own_requests + elsewhere.in_flight, own_open + elsewhere.streams);
             match streams {
                 HoldStreams::Refuse if open > 0 => {
                     return Err(Refusal::new(
                         Code::NotDrained,
-                        format!("{open} streams are open on the old side, whose clients would stay there"),
+                        match open {
+                            1 => "1 stream is open on the old side, whose client would stay there".to_owned(),
+                            _ => format!(
+                                "{open} streams are open on the old side, whose clients would stay there"
+                            ),
+                        },
                         "say what becomes of them: --hold-streams close, or --hold-streams wait",
                     ));
                 }
-                HoldStreams::Close if open > 0 && requests == 0 => {
-                    self.data_plane().close_affected(watch.clone());
+                // Another process closes its own.
+                HoldStreams::Close if own_open > 0 && requests == 0 => {
+                    self.data_plane().close_affected(watch.clone(), 0);
                 }
                 _ => {}
             }
-            if self.are_all(reports.len()) && requests + open == 0 {
+            if self.are_all(reports.len()) && requests + open == 0 && !elsewhere.is_unknown {
                 return Ok(began.elapsed());
             }
             if began.elapsed() >= patience {
-                if requests + open == 0 && self.has_others() {
+                if requests + open == 0 && elsewhere.is_unknown {
                     return Err(Refusal::new(
                         Code::NotDrained,
                         "another process of this server still finishes requests, which may be on the old side",
                         "repeat the order when that process has ended, or without a hold",
                     ));
                 }
-                let open = if open > 0 { format!(" and {open} streams open") } else { String::new() };
-                return Err(Refusal::new(
-                    Code::NotDrained,
-                    format!(
-                        "{requests} requests were still in flight{open} after {} ms",
-                        patience.as_millis()
-                    ),
-                    "repeat the order with a longer timeout (the order's and the hold's), or without a hold",
-                ));
+                return Err(not_drained(requests, open, elsewhere, patience));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
 
-    /// Waits until no request is on the old side of a change, at most for so long. Returns false if some are left.
-    async fn wait_for_requests(&self, watch: &Arc<Watch>, patience: Duration) -> bool {
+    /// Returns what other processes have left that an order would leave behind, of all its keys.
+    fn left_elsewhere(&self, switch: &SwitchState, own: &OrderHold) -> Elsewhere {
+        let mut left = Elsewhere::default();
+        for hold in own.holds.iter().chain(&own.others) {
+            let id = self.holds.with(hold, |held| held.kept.id.clone()).unwrap_or_default();
+            let of_key = self.held_elsewhere(switch, &id);
+            left.in_flight += of_key.in_flight;
+            left.streams += of_key.streams;
+            left.is_unknown |= of_key.is_unknown;
+        }
+        left
+    }
+
+    /// Waits until no request is on the old side of a commit, at most for so long. Returns false if some are left.
+    async fn wait_for_requests(
+        &self,
+        switch: &SwitchState,
+        (watch, revision): (&Arc<Watch>, u64),
+        patience: Duration,
+    ) -> bool {
         let began = Instant::now();
         loop {
             let asked = watch.clone();
             let reports = self.gather(|data_plane, reply| data_plane.affected(asked, reply)).await;
-            if self.are_all(reports.len()) && reports.iter().all(|report| report.in_flight == 0) {
+            let elsewhere = self.old_side_elsewhere(switch, revision);
+            let is_known = self.are_all(reports.len()) && !elsewhere.is_unknown;
+            if is_known && elsewhere.in_flight == 0 && reports.iter().all(|report| report.in_flight == 0) {
                 return true;
             }
             if began.elapsed() >= patience {
@@ -207,6 +230,28 @@ impl ControlState {
             tokio::time::sleep(PAUSES.0).await;
         }
     }
+}
+
+/// Returns the refusal of an order whose time is over.
+fn not_drained(requests: u64, open: u64, elsewhere: Elsewhere, patience: Duration) -> Refusal {
+    let count = |number: u64, what: &str, verb: &str| {
+        (number > 0).then(|| format!("{number} {what}{} {verb}", if number == 1 { "" } else { "s" }))
+    };
+    let left = [count(requests, "request", "still in flight"), count(open, "stream", "still open")];
+    let left = left.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let others = elsewhere.in_flight + elsewhere.streams;
+    let there = if others > 0 {
+        format!(", {others} of them in another process of this server")
+    } else {
+        String::new()
+    };
+    let remedy = match requests {
+        0 => {
+            "close them (--hold-streams close), or repeat the order with a longer timeout (the order's and the hold's)"
+        }
+        _ => "repeat the order with a longer timeout (the order's and the hold's), or without a hold",
+    };
+    Refusal::new(Code::NotDrained, format!("{left} after {} ms{there}", patience.as_millis()), remedy)
 }
 
 /// What an order that waits with a hold must find again when it has waited.

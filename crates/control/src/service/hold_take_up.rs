@@ -3,6 +3,7 @@
 //! Owns what becomes of a hold whose process is gone: it is in force again, but that of an order ends as soon as it is
 //! known whether the order was committed. Must never let a request of such a key through before.
 
+use super::elsewhere::report::Elsewhere;
 use super::hold::Ending;
 use super::holds::ActiveHold;
 use super::owner;
@@ -133,6 +134,15 @@ impl ControlState {
         let turn = switch.own_holds.turn();
         let kept = switch.store.with(|store| store.kept_holds()).await?;
         let (found, is_whole) = (kept.holds, kept.faults.is_empty() && kept.folder_fault.is_none());
+        // An order is committed before its hold ends: what waited here must follow that when it goes on.
+        let is_over = self.holds.filter_map(|held| {
+            let is_own = held.hold.switch() == switch.configured().number && held.is_on();
+            (is_own && !found.iter().any(|kept| kept.id == held.kept.id)).then_some(())
+        });
+        if !is_over.is_empty() && self.catch_up(switch).await.is_ok() {
+            // A thread answers after it has adopted what was published before.
+            self.gather(|data_plane, reply| data_plane.watched(0, reply)).await;
+        }
         let _reload_lock = self.reload_lock.read().await;
         if switch.removed.get() {
             return Ok(());
@@ -161,7 +171,7 @@ impl ControlState {
         let Ok(key) = Key::parse(rules.kind, kept.key.as_bytes(), rules.max_key_len) else { return };
         let held = self.active(ActiveHold::new(number, key, kept));
         let Ok(tables) = self.routing().tables.with_hold(held.hold.clone()) else { return };
-        let info = held.info(&switch.name());
+        let info = held.info(&switch.name(), Elsewhere::default());
         let (key, name) = (info.key.to_string(), switch.name());
         let text = format!("switch \"{name}\": {key} is held by {}, in another process", info.actor);
         self.shared.log(Level::Notice, &text);

@@ -126,7 +126,11 @@ impl ControlState {
     /// Reminds people of a held key.
     fn say_held(&self, switch: &SwitchState, hold: &Arc<Hold>) {
         let name = switch.name();
-        let Some(info) = self.holds.with(hold, |held| held.info(&name)) else { return };
+        let found = self.holds.with(hold, |held| {
+            let elsewhere = self.waiting_elsewhere(switch, &held.kept.id);
+            held.info(&name, elsewhere)
+        });
+        let Some(info) = found else { return };
         let (key, actor) = (info.key.to_string(), info.actor);
         let why = info.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
         let minutes = clock::now_ms().saturating_sub(info.since_ms) / 60_000;

@@ -3,6 +3,7 @@
 //! Owns their list, and which kept holds are this process's own affair. Must never publish.
 
 use super::clock;
+use super::elsewhere::report::Elsewhere;
 use crate::info::{HoldEnd, HoldInfo};
 use crate::store::KeptHold;
 use std::cell::{Cell, RefCell};
@@ -39,14 +40,17 @@ impl ActiveHold {
         matches!(self.hold.phase(), HoldPhase::Held | HoldPhase::Refusing)
     }
 
-    pub(super) fn info(&self, switch: &str) -> HoldInfo {
+    /// Returns it as it is now, with the requests that wait in other processes.
+    pub(super) fn info(&self, switch: &str, elsewhere: Elsewhere) -> HoldInfo {
         let (limits, end) = (self.hold.limits(), self.kept.end.as_ref());
         let now = clock::now();
         HoldInfo {
             switch: switch.to_owned(),
             key: self.hold.key().clone(),
             phase: self.hold.phase(),
-            waiting: self.hold.waiting(),
+            waiting: self.hold.waiting() + elsewhere.in_flight as usize,
+            waiting_elsewhere: elsewhere.in_flight as usize,
+            is_partial: elsewhere.is_unknown,
             waiting_bytes: self.hold.bytes(),
             rejected: self.hold.rejected(),
             max: limits.max,

@@ -8,6 +8,7 @@
 use super::clock;
 use super::commit::{CommitOutcome, Earlier};
 use super::groups;
+use super::holds::ActiveHold;
 use super::spelling;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
@@ -19,12 +20,17 @@ use engine::host::Level;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::{Action, Code, Commit, CommitKind, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Shape};
+use switch::{
+    Action, Code, Commit, CommitKind, GROUP_SUBJECT, Hold, Key, KeyKind, Meta, Order, Plan, Refusal, Route,
+    Shape, SubjectChange,
+};
 use tracing::Instrument;
 use upstream::PeerSpec;
 
 /// The default of an order's timeout.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+/// The most notes about held keys.
+const MAX_NOTES: usize = 5;
 /// The number of keys of a repeated order whose later changes are looked for.
 const MAX_SINCE: usize = 100;
 
@@ -37,7 +43,8 @@ impl ControlState {
         options: Options,
     ) -> Result<Receipt, Refusal> {
         let span = trace::order(switch, &order.meta);
-        self.carry_out(switch, order, options).instrument(span).await
+        let done = self.carry_out(switch, order, options).instrument(span).await;
+        done.map_err(spelling::with_nearest_target)
     }
 
     async fn carry_out(
@@ -77,11 +84,14 @@ impl ControlState {
                 return Ok(self.unchanged(switch, &order, &options).await);
             }
             self.check_servers(switch, &plan, &order)?;
+            self.check_ways_back(&switch.configured(), &plan)?;
             let gate = self.gate(switch, &plan, &order, &options).await?;
-            let notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
+            let mut notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
+            notes.extend(self.notes_of_holds(switch, &plan));
+            notes.extend(note_of_group(switch, &plan));
             if options.dry_run {
                 let receipt = self.dry_run_receipt(switch, &plan, &order, gate).await;
-                return Ok(Receipt { notes, ..receipt });
+                return Ok(receipt.with_notes(notes));
             }
             let made = match &options.hold {
                 Some(hold) => self.hold_and_commit(switch, &order, &plan, &gate, hold, timeout).await?,
@@ -97,7 +107,7 @@ impl ControlState {
                 CommitOutcome::Committed(following) => {
                     let receipt = self.waited(&following, options.wait, timeout).await;
                     let receipt = self.with_idle_servers(switch, receipt, options.wait, timeout).await;
-                    Ok(Receipt { notes, ..receipt })
+                    Ok(receipt.with_notes(notes))
                 }
                 CommitOutcome::Repeated(earlier) => {
                     self.earlier_receipt(switch, &order, earlier, &options).await
@@ -105,6 +115,20 @@ impl ControlState {
                 _ => Ok(self.unchanged(switch, &order, &options).await),
             };
         }
+    }
+
+    /// Returns a note for each key of a plan whose requests go on waiting, because somebody holds it.
+    fn notes_of_holds(&self, switch: &SwitchState, plan: &Plan) -> Vec<String> {
+        let (routing, number) = (self.routing(), switch.configured().number);
+        let held = plan.changes.iter().filter_map(|change| routing.tables.hold(number, &change.key));
+        let note = |hold: &Arc<Hold>| {
+            let of = |held: &mut ActiveHold| {
+                (held.is_on() && held.kept.order.is_none()).then(|| held.kept.actor.clone())
+            };
+            let actor = self.holds.with(hold, of).flatten()?;
+            Some(format!("{} is held by {actor}: its requests wait until it is released", hold.key()))
+        };
+        held.filter_map(note).take(MAX_NOTES).collect()
     }
 
     /// Refuses to lead keys to a group that has no server for them, unless the caller insists.
@@ -247,6 +271,15 @@ impl ControlState {
             ..Receipt::default()
         }
     }
+}
+
+/// Returns a note about a new group that no key can be led to.
+fn note_of_group(switch: &SwitchState, plan: &Plan) -> Option<String> {
+    let is_new = |change: &SubjectChange| change.subject == GROUP_SUBJECT && change.before.is_none();
+    let is_unused = switch.rules().run_time.users.is_empty() && plan.subjects.iter().any(is_new);
+    is_unused.then(|| {
+        "no switch admits groups made at run time, so that no key can be led there: write targets … dynamic; in one".to_owned()
+    })
 }
 
 /// Returns those of the first keys that were changed after a revision, each with the newest commit that did it.

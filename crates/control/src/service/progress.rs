@@ -2,6 +2,7 @@
 //!
 //! Owns: the receipts of commits in progress. Must never: query the workers.
 
+use super::elsewhere::report::Elsewhere;
 use crate::data_plane::{Acknowledgement, OldRequest, Watch, WatchReport};
 use crate::horizon::AnswerCounts;
 use crate::options::Wait;
@@ -40,6 +41,8 @@ pub(super) struct CommitProgress {
     pub(super) stop_signal: Notify,
     /// Its answers are not counted any more.
     pub(super) horizon_ended: Notify,
+    /// The requests and streams on its old side in this process, once all threads were asked.
+    own_left: Cell<Option<(u64, u64)>>,
 }
 
 impl CommitProgress {
@@ -64,6 +67,7 @@ impl CommitProgress {
             stopped: Cell::new(false),
             stop_signal: Notify::new(),
             horizon_ended: Notify::new(),
+            own_left: Cell::new(None),
         }
     }
 
@@ -148,10 +152,19 @@ impl CommitProgress {
         });
     }
 
-    /// Adds up the workers' reports. Returns true if the old side is empty; never while a worker's report is missing, or
-    /// another process may have requests there.
-    pub(super) fn reported(&self, reports: &[WatchReport], workers: usize, elsewhere: bool) -> bool {
-        let sum = |count: fn(&WatchReport) -> u64| reports.iter().map(count).sum();
+    /// Returns the requests and streams on its old side in this process, once that is known.
+    pub(super) fn own_left(&self) -> Option<(u64, u64)> {
+        self.own_left.get()
+    }
+
+    /// Adds up the workers' reports and what other processes have. Returns true if the old side is empty; never while a
+    /// worker's report is missing, or another process may have requests there.
+    pub(super) fn reported(&self, reports: &[WatchReport], workers: usize, elsewhere: Elsewhere) -> bool {
+        let sum = |count: fn(&WatchReport) -> u64| -> u64 { reports.iter().map(count).sum() };
+        let (own, own_streams) = (sum(|one| one.in_flight), sum(|one| one.streams));
+        if reports.len() >= workers {
+            self.own_left.set(Some((own, own_streams)));
+        }
         let mut drain = Drain {
             state: DrainState::Draining,
             seen_us: self.after_us(Instant::now()),
@@ -165,17 +178,18 @@ impl CommitProgress {
                 .filter_map(|one| one.last_old)
                 .max()
                 .map(|at| self.after_us(at.into())),
-            in_flight: sum(|one| one.in_flight),
-            streams: sum(|one| one.streams),
+            in_flight: own + elsewhere.in_flight,
+            streams: own_streams + elsewhere.streams,
+            in_other_processes: elsewhere.in_flight + elsewhere.streams,
             failed_old: sum(|one| one.old.failed + one.old.failed_streams),
             oldest: oldest(reports),
-            elsewhere,
+            elsewhere: elsewhere.is_unknown,
             ..Drain::default()
         };
         let mut old = Answers::default();
         reports.iter().for_each(|one| old.merge(&one.old));
         let keeps = self.streams == StreamsPolicy::Keep;
-        let is_all = reports.len() >= workers && !elsewhere;
+        let is_all = reports.len() >= workers && !elsewhere.is_unknown;
         let empty = is_all && drain.in_flight == 0 && (keeps || drain.streams == 0);
         if empty || self.is_drained() {
             drain.state = DrainState::Drained;

@@ -232,5 +232,6 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     }
     state.note_groups();
     state.watch_places();
+    state.tell_places_of(&state.shared.config());
     drop(reload_lock);
 }

@@ -9,10 +9,11 @@ use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::journal::{self, Journal};
 use crate::setup::Log;
+use crate::store::Presence;
 use engine::host::Level;
 use engine::{Config, Routing};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use switch::{Code, Refusal};
 
 /// Shared between every [`ControlHandle`](super::ControlHandle) and the control thread.
@@ -25,11 +26,13 @@ pub(super) struct Shared {
     pub(super) log: Log,
     pub(super) events: Events,
     pub(super) long_calls: Arc<LongCalls>,
-    /// The master is gone: no order is taken until another process does.
-    pub(super) without_master: AtomicBool,
+    /// The master is gone, and the process ends then: no order is taken until another process does. 0 while it is there.
+    pub(super) ends_without_master_ms: AtomicU64,
     /// The next reload may leave entries behind.
     forced_reload: AtomicBool,
     pub(super) journal: Journal,
+    /// This process among those with the same state folder, once there is such a folder.
+    pub(super) presence: OnceLock<Arc<Presence>>,
     pub(super) window_times: WindowTimes,
 }
 
@@ -50,9 +53,10 @@ impl Shared {
             log,
             events,
             long_calls: Arc::default(),
-            without_master: AtomicBool::new(false),
+            ends_without_master_ms: AtomicU64::new(0),
             forced_reload: AtomicBool::new(false),
             journal,
+            presence: OnceLock::new(),
             window_times: WindowTimes::default(),
         }
     }
@@ -86,16 +90,26 @@ impl Shared {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
+    /// Returns when the process ends because its master is gone, if it is.
+    pub(super) fn ends_without_master_ms(&self) -> Option<u64> {
+        Some(self.ends_without_master_ms.load(Ordering::Relaxed)).filter(|ends_ms| *ends_ms > 0)
+    }
+
     /// Fails while orders are refused.
     pub(super) fn takes_orders(&self) -> Result<(), Refusal> {
-        match self.without_master.load(Ordering::Relaxed) {
-            false => Ok(()),
-            true => Err(Refusal::new(
+        match self.ends_without_master_ms() {
+            None => Ok(()),
+            Some(_) => Err(Refusal::new(
                 Code::NoMaster,
                 "the master process is gone; this process serves on with its last table, and takes no orders",
                 "start pointsman again: it takes over without dropping connections",
             )),
         }
+    }
+
+    /// Returns true if another process of this server has this number: it serves with the same state folder.
+    pub(super) fn is_of_another_process(&self, pid: u32) -> bool {
+        self.presence.get().is_some_and(|presence| presence.is_at(pid))
     }
 
     /// Writes to the error log.

@@ -4,7 +4,7 @@
 
 use crate::data_plane::DataPlane;
 use std::sync::PoisonError;
-use switch::{Key, Plan, Shape, Table};
+use switch::{Code, Details, Key, Plan, Refusal, Shape, Table};
 
 /// The maximum number of keys of one order that are looked at.
 const LOOKED_AT: usize = 5;
@@ -18,6 +18,19 @@ pub(super) fn notes(data_plane: &dyn DataPlane, switch: &str, before: &Table, pl
     let new = plan.changes.iter().filter(|change| change.after.is_some() && is_new(&change.key));
     let new: Vec<&str> = new.map(|change| change.key.as_str()).take(LOOKED_AT).collect();
     notes_of(data_plane, switch, before, &new)
+}
+
+/// Returns the refusal of a target that there is not, with the one that is spelt most alike.
+pub(super) fn with_nearest_target(refusal: Refusal) -> Refusal {
+    let Details::Names(names) = &refusal.details else { return refusal };
+    let mistyped = refusal.text.rsplit('"').nth(1).unwrap_or_default();
+    let nearest = conf::nearest(&mistyped.to_lowercase(), names.iter().map(|name| &**name));
+    match nearest.filter(|_| refusal.code == Code::UnknownTarget) {
+        Some(nearest) => {
+            Refusal { remedy: format!("did you mean \"{nearest}\"? {}", refusal.remedy), ..refusal }
+        }
+        None => refusal,
+    }
 }
 
 /// Returns a note for each of these keys of which no request was seen.

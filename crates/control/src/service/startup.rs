@@ -6,6 +6,7 @@
 
 use super::damage::{self, Condition};
 use super::default::{self, FileDefault};
+use super::elsewhere;
 use super::follow_store;
 use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
@@ -103,7 +104,9 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.announce_process();
     tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
+    tokio::task::spawn_local(elsewhere::exchange_reports(Rc::downgrade(&state)));
     state.watch_places();
+    state.tell_places_of(&state.shared.config());
     state
 }
 
@@ -295,7 +298,7 @@ pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
     let Err(orphans) = rules.admits(table) else { return Ok(()) };
     let shown = named(orphans.iter().map(|orphan| format!("{} ({})", orphan.key, orphan.target)));
     Err(format!(
-        "switch \"{}\" no longer has targets that keys lead to: {shown}; keep these targets, or switch the keys first",
+        "switch \"{}\" no longer has targets that keys lead to: {shown}; keep these targets (groups made at run time are targets with \"targets … dynamic\"), or switch the keys first",
         rules.name,
     ))
 }

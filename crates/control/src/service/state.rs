@@ -4,6 +4,8 @@
 
 use super::answer_owner::WatchedCommit;
 use super::clock;
+use super::elsewhere::followed::OtherProcesses;
+use super::heads::Heads;
 use super::holds::Holds;
 use super::lookups::Discovery;
 use super::progress::CommitProgress;
@@ -45,8 +47,9 @@ pub(super) struct ControlState {
     /// A task looks at the counters from time to time.
     pub(super) counting: Cell<bool>,
     watches: Cell<u64>,
-    /// This process among those with the same state folder.
-    presence: RefCell<Option<Presence>>,
+    pub(super) other_processes: OtherProcesses,
+    /// Who is told of the newest commits.
+    pub(super) heads: Heads,
 }
 
 impl ControlState {
@@ -65,7 +68,8 @@ impl ControlState {
             commits: RefCell::default(),
             counting: Cell::new(false),
             watches: Cell::new(0),
-            presence: RefCell::default(),
+            other_processes: OtherProcesses::default(),
+            heads: Heads::default(),
         })
     }
 
@@ -73,22 +77,25 @@ impl ControlState {
     /// a reload may have some on an old side, and they are not counted here.
     pub(super) fn has_others(&self) -> bool {
         self.announce_process();
-        self.presence.borrow().as_ref().is_some_and(Presence::has_others)
+        self.shared.presence.get().is_some_and(|presence| presence.has_others())
     }
 
     /// Lets other processes with the same state folder know of this one, once there is such a folder.
     pub(super) fn announce_process(&self) {
-        let mut presence = self.presence.borrow_mut();
-        if presence.is_none() {
+        if self.shared.presence.get().is_none() {
             let folder = self.shared.config().prefix.join("state");
             // Without a folder there is no state that another process could share.
-            *presence = folder.is_dir().then(|| Presence::announce(&folder).ok()).flatten();
+            let presence = folder.is_dir().then(|| Presence::announce(&folder).ok()).flatten();
+            if let Some(presence) = presence {
+                // Nothing else sets it.
+                let _ = self.shared.presence.set(Arc::new(presence));
+            }
         }
     }
 
-    /// Returns true if this many answers are those of all threads that serve, here and elsewhere.
+    /// Returns true if this many answers are those of all threads that serve here.
     pub(super) fn are_all(&self, answers: usize) -> bool {
-        answers >= self.data_plane().threads() && !self.has_others()
+        answers >= self.data_plane().threads()
     }
 
     pub(super) fn data_plane(&self) -> &dyn DataPlane {
@@ -213,6 +220,7 @@ impl ControlState {
                 .borrow()
                 .as_ref()
                 .map(|fault| (fault.text.clone(), fault.remedy.clone())),
+            ends_without_master_ms: self.shared.ends_without_master_ms(),
             draining: self.draining(switch),
         }
     }
@@ -243,7 +251,10 @@ impl ControlState {
 
     fn held_keys(&self, switch: &SwitchState) -> Vec<HoldInfo> {
         let (name, number) = (switch.name(), switch.configured().number);
-        self.holds.filter_map(|held| (held.hold.switch() == number).then(|| held.info(&name)))
+        self.holds.filter_map(|held| {
+            (held.hold.switch() == number)
+                .then(|| held.info(&name, self.waiting_elsewhere(switch, &held.kept.id)))
+        })
     }
 }
 

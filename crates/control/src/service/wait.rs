@@ -5,7 +5,7 @@
 use super::progress::CommitProgress;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
-use crate::data_plane::Watch;
+use crate::data_plane::{Watch, WatchReport};
 use crate::options::{CommitRef, Wait};
 use crate::receipt::{Drain, DrainState, Receipt};
 use engine::modules::switch::StreamsPolicy;
@@ -47,8 +47,8 @@ impl ControlState {
             let keys: Vec<Key> = receipt.changes.iter().filter_map(parse).collect();
             let rest = self.wait_until_settled(switch, &keys, timeout).await;
             let known = receipt.drain.take().unwrap_or_default();
-            let Drain { state, in_flight, streams, elsewhere, .. } = rest;
-            receipt.drain = Some(Drain { state, in_flight, streams, elsewhere, ..known });
+            let Drain { state, in_flight, streams, in_other_processes, elsewhere, .. } = rest;
+            receipt.drain = Some(Drain { state, in_flight, streams, in_other_processes, elsewhere, ..known });
         }
         Ok(receipt)
     }
@@ -128,15 +128,21 @@ impl ControlState {
                 changes: keys.to_vec(),
             });
             let reports = self.gather(|data_plane, reply| data_plane.affected(watch, reply)).await;
+            let elsewhere = self.unsettled_elsewhere(switch, keys);
+            let sum = |count: fn(&WatchReport) -> u64| -> u64 { reports.iter().map(count).sum() };
             let mut drain = Drain {
                 seen_us: began.elapsed().as_micros() as u64,
-                in_flight: reports.iter().map(|report| report.in_flight).sum(),
-                streams: reports.iter().map(|report| report.streams).sum(),
+                in_flight: sum(|report| report.in_flight) + elsewhere.in_flight,
+                streams: sum(|report| report.streams) + elsewhere.streams,
+                in_other_processes: elsewhere.in_flight + elsewhere.streams,
+                elsewhere: elsewhere.is_unknown,
                 ..Drain::default()
             };
-            let is_all = self.are_all(reports.len());
-            drain.elsewhere = !is_all && self.has_others();
-            if is_all && drain.in_flight == 0 && (keeps || drain.streams == 0) {
+            if self.are_all(reports.len())
+                && !elsewhere.is_unknown
+                && drain.in_flight == 0
+                && (keeps || drain.streams == 0)
+            {
                 drain.state = DrainState::Drained;
                 return drain;
             }
@@ -154,6 +160,6 @@ fn unknown_id(id: &str) -> Refusal {
     Refusal::new(
         Code::UnknownRevision,
         format!("no commit was made with the idempotency key \"{id}\""),
-        "the order may still be waiting for its gate or its hold, or it was refused",
+        "the order may still be waiting for its gate or its hold, it was refused, or it changed nothing",
     )
 }

@@ -132,6 +132,15 @@ pub(super) fn no_backup(file: &Path, fault: &StoreFault) -> StoreFault {
     }
 }
 
+/// Returns the fault of a store that is sound, and was to be accepted as it is.
+pub(super) fn nothing_to_accept(path: &Path) -> StoreFault {
+    StoreFault {
+        kind: StoreFaultKind::Unreadable,
+        text: format!("there is nothing to accept: {} and its second file agree", path.display()),
+        remedy: "a reload takes up a store that is sound again; nothing has changed".to_owned(),
+    }
+}
+
 /// Returns the fault of a backup that cannot be read.
 pub(super) fn unreadable_backup(file: &Path, error: &io::Error) -> StoreFault {
     StoreFault {

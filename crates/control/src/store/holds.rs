@@ -78,6 +78,12 @@ pub struct KeptOrder {
     /// Where it leads keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
+    /// The route that it gives this key, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Streams that it would leave behind are closed before it is committed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes_streams: bool,
 }
 
 /// All that is found.
@@ -250,6 +256,8 @@ mod tests {
                 idempotency: Some("k".into()),
                 revision: 7,
                 targets: vec!["green".into()],
+                route: Some("green".into()),
+                closes_streams: true,
             }),
             refusing: false,
         }

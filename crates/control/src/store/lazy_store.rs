@@ -122,7 +122,10 @@ impl StoreBackend for LazyStore {
         self.look()?;
         match &mut self.file {
             Some(file) => file.backup(),
-            None => Err(super::restore::not_backed_up("there is none yet: no order has made it")),
+            None => Err(super::restore::not_backed_up(
+                "no order on servers or groups was given yet",
+                "the first one makes the store",
+            )),
         }
     }
     fn warnings(&mut self) -> Vec<StoreFault> {

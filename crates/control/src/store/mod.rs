@@ -113,7 +113,7 @@ pub trait StoreBackend: Store {
     /// # Errors
     /// It is not on disk, or damaged.
     fn backup(&mut self) -> Result<Vec<u8>, StoreFault> {
-        Err(restore::not_backed_up("the store is in memory"))
+        Err(restore::not_backed_up("the store is in memory", "name a file in the switch's `state`"))
     }
     /// Returns what the log should say, once.
     fn warnings(&mut self) -> Vec<StoreFault> {

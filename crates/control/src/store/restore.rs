@@ -15,6 +15,7 @@ use super::file_store::rewrite;
 use super::files::{beside, sync_folder};
 use super::lock::Lock;
 use super::sqlite::SqliteStore;
+use super::verdict::{StoreSide, Verdict, judge};
 use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -90,8 +91,8 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
     let _lock = Lock::take(path)?;
     let second = match anchor::read(path, false) {
         // What is no file vouches for nothing, and is replaced.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => anchor::Content::default(),
-        second => second.map_err(failed("read"))?.unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(anchor::Content::default()),
+        second => second.map_err(failed("read"))?,
     };
     let is_there = path.symlink_metadata().is_ok();
     // Damage in what is replaced is why it is replaced.
@@ -117,6 +118,14 @@ pub fn restore(path: &Path, backup: Option<&Path>, order: &RestoreOrder) -> Resu
     {
         return Err(fault::other_keys(backup, sqlite.key_kind()));
     }
+    if backup.is_none() {
+        let last = second.as_ref().and_then(|content| content.last);
+        let side = StoreSide::of(&sqlite, last)?;
+        if matches!(judge(Some(&side), second.as_ref()), Verdict::Sound { .. }) {
+            return Err(fault::nothing_to_accept(path));
+        }
+    }
+    let second = second.unwrap_or_default();
     let replaced = present_end.max(second.last.map_or(0, |last| last.revision));
     let epoch = sqlite.head()?.epoch.max(second.epoch) + 1;
     let commit = commit(from, replaced, epoch, order);
@@ -222,11 +231,13 @@ impl Draft {
 
     fn begin(beside: &Path) -> io::Result<Draft> {
         let folder = beside.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Draft::begin_in(folder.unwrap_or(Path::new(".")))
+    }
+
+    fn begin_in(folder: &Path) -> io::Result<Draft> {
         let mut folders = tempfile::Builder::new();
-        let folder = folders
-            .prefix(".pointsman-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(folder.unwrap_or(Path::new(".")))?;
+        let folder =
+            folders.prefix(".pointsman-").permissions(Permissions::from_mode(0o700)).tempdir_in(folder)?;
         Ok(Draft { file: folder.path().join("draft.db"), _folder: folder })
     }
 }
@@ -234,16 +245,31 @@ impl Draft {
 impl SqliteStore {
     /// Returns the whole store as the bytes of a file.
     pub(super) fn backup_bytes(&self, path: &Path) -> Result<Vec<u8>, StoreFault> {
-        let draft = Draft::of_store(self, path)?;
-        fs::read(&draft.file).map_err(|error| fault::system(&draft.file, "read", &error))
+        let copy = |draft: Draft| {
+            self.copy_into(&draft.file)?;
+            fs::read(&draft.file).map_err(|error| fault::system(&draft.file, "read", &error))
+        };
+        let copied = Draft::begin(path).map_err(|error| fault::system(path, "copied", &error)).and_then(copy);
+        copied.or_else(|fault| {
+            // The disk of the store may be full: that is a reason to make a backup elsewhere.
+            let elsewhere = Draft::begin_in(&std::env::temp_dir()).ok().map(copy);
+            elsewhere.and_then(Result::ok).ok_or_else(|| StoreFault {
+                remedy: format!(
+                    "make room beside {} or in {}, where the copy is made",
+                    path.display(),
+                    std::env::temp_dir().display()
+                ),
+                ..fault
+            })
+        })
     }
 }
 
 /// Returns the fault of a store that has no file to be backed up.
-pub(super) fn not_backed_up(what: &str) -> StoreFault {
+pub(super) fn not_backed_up(what: &str, remedy: &str) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Unreadable,
         text: format!("there is nothing to back up: {what}"),
-        remedy: "name a file in the switch's `state`".to_owned(),
+        remedy: remedy.to_owned(),
     }
 }

@@ -119,8 +119,9 @@ fn load_module(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
             Diagnostic::error(word.span, text).help("remove the line if none of its directives is used")
         );
     }
-    let text = format!("the module \"{name}\" is not loaded: pointsman has what it has of it built in");
-    b.diagnostics.push(Diagnostic::warn(word.span, text).help("remove the line"));
+    let text = format!("the module \"{name}\" is not loaded: pointsman loads no modules of nginx");
+    let help = "remove the line; a directive of it that pointsman does not know is an error of its own";
+    b.diagnostics.push(Diagnostic::warn(word.span, text).help(help));
     Ok(())
 }
 
@@ -271,14 +272,12 @@ mod tests {
             (
                 "modules/ngx_http_image_filter_module.so",
                 Some(
-                    "the module \"ngx_http_image_filter_module\" is not loaded: pointsman has what it has of it built in",
+                    "the module \"ngx_http_image_filter_module\" is not loaded: pointsman loads no modules of nginx",
                 ),
             ),
             (
                 "/usr/lib/nginx/modules/ngx_stream_module.so",
-                Some(
-                    "the module \"ngx_stream_module\" is not loaded: pointsman has what it has of it built in",
-                ),
+                Some("the module \"ngx_stream_module\" is not loaded: pointsman loads no modules of nginx"),
             ),
             (
                 "modules/ngx_http_echo_module.so",

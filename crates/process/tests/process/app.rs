@@ -139,7 +139,7 @@ impl Application for LineApp {
                     acceptors.close();
                 }
                 Some(WorkerCommand::Terminate) => return 0,
-                Some(WorkerCommand::ReloadEnded(_) | WorkerCommand::Orphaned | WorkerCommand::Woken)
+                Some(WorkerCommand::ReloadEnded(_) | WorkerCommand::Orphaned(_) | WorkerCommand::Woken)
                 | None => {}
             }
         }

@@ -413,6 +413,11 @@ impl ThreadGroup {
         is_left
     }
 
+    /// Forgets the failures of a server, by its name as written.
+    pub(crate) fn forgive(&self, server: &str, now_ms: u64) {
+        self.with(|group| group.forgive(server, now_ms));
+    }
+
     /// Returns its peers with their state.
     pub(crate) fn all_peers(&self) -> Vec<Peer> {
         self.with(|group| group.peers().to_vec())

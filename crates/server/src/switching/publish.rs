@@ -59,16 +59,31 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
             let old = thread.in_flight.borrow().old_side(watch, now_ms(thread));
             spawn_local(close_streams(Rc::clone(thread), watch, old, Duration::from_millis(spread_ms)));
         }
-        Command::CloseAffected(watch) => {
-            let now_ms = now_ms(thread);
+        Command::CloseAffected(watch, spread_ms) => {
             if let Some(change) = change(&thread.generation(), watch, 0) {
-                let in_flight = thread.in_flight.borrow();
-                for place in in_flight.affected_streams(&change, now_ms) {
-                    in_flight.cut(place, now_ms, &|_| None);
+                let streams = thread.in_flight.borrow().affected_streams(&change, now_ms(thread));
+                if spread_ms > 0 {
+                    let thread = Rc::clone(thread);
+                    spawn_local(async move {
+                        close_evenly(&thread, streams, Duration::from_millis(spread_ms)).await;
+                    });
+                } else {
+                    let in_flight = thread.in_flight.borrow();
+                    for place in streams {
+                        in_flight.cut(place, now_ms(thread), &|_| None);
+                    }
                 }
             }
         }
         Command::Forget(watch) => thread.in_flight.borrow_mut().forget(watch),
+        Command::Forgive(servers) => {
+            let now_ms = now_ms(thread);
+            for (name, group) in all_groups(thread) {
+                for asked in servers.iter().filter(|asked| asked.group.eq_ignore_ascii_case(&name)) {
+                    group.forgive(&asked.server, now_ms);
+                }
+            }
+        }
         Command::Peers(reply) => reply(peers(thread)),
         Command::Collect(countdown) => {
             thread.collect_metrics();
@@ -164,18 +179,9 @@ async fn close_streams(
     spread: Duration,
 ) {
     let began = tokio::time::Instant::now();
-    let count = streams.len().max(1) as u32;
-    let in_force = |switch| in_force(&thread, switch);
-    for (turn, place) in streams.into_iter().enumerate() {
-        let due = began + spread * turn as u32 / count;
-        if due > tokio::time::Instant::now() {
-            tokio::time::sleep_until(due).await;
-        }
-        if !thread.in_flight.borrow().cut(place, now_ms(&thread), &in_force) {
-            rest.push(place);
-        }
-    }
+    rest.extend(close_evenly(&thread, streams, spread).await);
     tokio::time::sleep_until(began + spread).await;
+    let in_force = |switch| in_force(&thread, switch);
     while !rest.is_empty() || thread.in_flight.borrow().knows(watch) {
         tokio::time::sleep(RECHECK).await;
         let now_ms = thread.clock.fresh().monotonic_ms();
@@ -188,19 +194,45 @@ async fn close_streams(
     }
 }
 
-fn peers(thread: &ThreadContext) -> Vec<GroupState> {
+/// Cuts streams evenly over this time. Returns those that are none.
+async fn close_evenly(
+    thread: &Rc<ThreadContext>,
+    streams: Vec<InFlightId>,
+    spread: Duration,
+) -> Vec<InFlightId> {
+    let began = tokio::time::Instant::now();
+    let count = streams.len().max(1) as u32;
+    let in_force = |switch| in_force(thread, switch);
+    let mut none = Vec::new();
+    for (turn, place) in streams.into_iter().enumerate() {
+        let due = began + spread * turn as u32 / count;
+        if due > tokio::time::Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        if !thread.in_flight.borrow().cut(place, now_ms(thread), &in_force) {
+            none.push(place);
+        }
+    }
+    none
+}
+
+/// Returns the groups of the newest configuration and those made at run time.
+fn all_groups(thread: &ThreadContext) -> Vec<(Arc<str>, Rc<ThreadGroup>)> {
     let generation = thread.generation();
-    let now_ms = now_ms(thread);
     let groups = generation.layout.groups.iter().zip(&generation.config.groups).enumerate();
-    // What all threads share is reported by one of them.
     let configured =
         groups.map(|(number, (layout, _))| (Arc::clone(&layout.name), generation.groups.get(number).clone()));
     let made = generation.groups.all_made().into_iter().map(|group| (Arc::from(group.name()), group));
-    let groups = configured.chain(made).filter(|(_, group)| group.is_own() || thread.number() == 0);
+    // What all threads share is of one of them.
+    configured.chain(made).filter(|(_, group)| group.is_own() || thread.number() == 0).collect()
+}
+
+fn peers(thread: &ThreadContext) -> Vec<GroupState> {
+    let now_ms = now_ms(thread);
     let state = |(name, group): (Arc<str>, Rc<ThreadGroup>)| GroupState {
         worker: thread.number(),
         name,
         peers: group.peers(now_ms),
     };
-    groups.map(state).collect()
+    all_groups(thread).into_iter().map(state).collect()
 }

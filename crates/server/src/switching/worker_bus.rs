@@ -5,7 +5,7 @@
 use crate::context::counters::Counters;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
-use control::{Acknowledgement, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
+use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use engine::Routing;
 use prober::Prober;
 use statistics::Collector;
@@ -23,10 +23,12 @@ pub(crate) enum Command {
     Affected(Arc<Watch>, Shared<WatchReport>),
     /// Cut the streams on this watch's old side, spread over this many milliseconds.
     CloseStreams(u64, u64),
-    /// Cut the streams that publishing this watch would move.
-    CloseAffected(Arc<Watch>),
+    /// Cut the streams that publishing this watch would move, spread over this many milliseconds.
+    CloseAffected(Arc<Watch>, u64),
     /// Forget this watch.
     Forget(u64),
+    /// Forget the failures of these servers, by their groups and names.
+    Forgive(Arc<[AskedServer]>),
     /// Report the state of the peers.
     Peers(Shared<Vec<GroupState>>),
     /// Hand the recorders' contents to the collector.
@@ -206,12 +208,17 @@ impl DataPlane for WorkerBus {
         self.send(|| Command::CloseStreams(watch, spread_ms));
     }
 
-    fn close_affected(&self, watch: Arc<Watch>) {
-        self.send(|| Command::CloseAffected(Arc::clone(&watch)));
+    fn close_affected(&self, watch: Arc<Watch>, spread_ms: u64) {
+        self.send(|| Command::CloseAffected(Arc::clone(&watch), spread_ms));
     }
 
     fn forget_watch(&self, watch: u64) {
         self.send(|| Command::Forget(watch));
+    }
+
+    fn forgive(&self, servers: Vec<AskedServer>) {
+        let servers: Arc<[AskedServer]> = servers.into();
+        self.send(|| Command::Forgive(Arc::clone(&servers)));
     }
 
     fn peers(&self, reply: Reply<Vec<GroupState>>) {

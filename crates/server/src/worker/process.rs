@@ -275,8 +275,8 @@ impl WorkerProcess {
                 Some(WorkerCommand::ReloadEnded(answer)) => {
                     self.shared.bus.reload_requests().answered(answer)
                 }
-                Some(WorkerCommand::Orphaned) => {
-                    self.shared.control.refuse_orders();
+                Some(WorkerCommand::Orphaned(left)) => {
+                    self.shared.control.refuse_orders(left);
                     self.shared.bus.reload_requests().orphaned();
                 }
                 Some(WorkerCommand::Quit) => return self.quit(),

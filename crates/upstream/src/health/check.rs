@@ -100,6 +100,11 @@ impl CheckProgress {
         self.since_ms
     }
 
+    /// Returns how many results in a row speak against its state.
+    pub fn row(&self) -> u32 {
+        self.row
+    }
+
     /// Records a result.
     pub fn record(&mut self, rules: &CheckRules, passed: bool, now_ms: u64) {
         let (enough, next) = match (self.health, passed) {

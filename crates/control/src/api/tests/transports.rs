@@ -91,13 +91,26 @@ async fn the_socket_knows_the_user_of_its_peer() {
 
 #[tokio::test]
 async fn the_socket_refuses_the_process_that_serves() {
+    refuses(std::process::id()).await;
+}
+
+#[tokio::test]
+async fn the_socket_refuses_another_process_of_the_server() {
+    // This process is the other one: it has announced itself before the one that listens.
+    refuses(u32::MAX).await;
+}
+
+async fn refuses(own: u32) {
     let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let _other = crate::store::Presence::announce(&state).unwrap();
     let path = folder.path().join("p.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let (control, _) = ControlHandle::start(Setup {
         config: config(folder.path(), &two_groups("state memory;"), &[]),
         listener: Some(listener),
-        refused_peer: Some(std::process::id()),
+        refused_peer: Some(own),
         data_plane: FakeDataPlane::new(),
         clock_ms: Arc::new(|| 0),
         log: Arc::new(|_, _| {}),

@@ -132,7 +132,7 @@ pub struct History {
 }
 
 /// The result of verifying a switch's chain of commits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verified {
     /// True if each hash is right and follows from the one before it.
     pub intact: bool,

@@ -31,8 +31,15 @@ pub struct Switch {
     /// The commit that set the default; absent as long as the history does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_revision: Option<u64>,
-    /// The targets it may route to.
+    /// The targets it may route to, with the groups that were made at run time if it admits them.
     pub targets: Vec<String>,
+    /// True if its keys may lead to groups made at run time (`targets … dynamic`).
+    #[serde(default)]
+    pub dynamic: bool,
+    /// The master process is gone: no orders are taken, and the process ends then, in milliseconds since 1970, unless another
+    /// one takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_without_master_ms: Option<u64>,
     /// The table's revision: that of its last commit, 0 before the first.
     pub revision: u64,
     /// The number of keys with entries.
@@ -110,6 +117,12 @@ pub struct Hold {
     pub max_bytes: u64,
     /// The number of waiting requests.
     pub waiting: u64,
+    /// How many of them wait in another process of this server, which shuts down after an upgrade or a reload.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting_elsewhere: u64,
+    /// True if another process does not say how many wait there: those are not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// The bytes of their buffered bodies.
     pub waiting_bytes: u64,
     /// The number of requests that got 503: there was no room for them, or they waited too long.
@@ -134,6 +147,10 @@ pub struct Hold {
     /// Of a new hold: that the key is perhaps mistyped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What becomes of a held key's requests.

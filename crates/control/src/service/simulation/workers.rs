@@ -6,7 +6,7 @@
 
 use super::World;
 use super::answers::Answers;
-use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch, WatchReport};
+use crate::data_plane::{Acknowledgement, AskedServer, DataPlane, GroupState, Reply, Watch, WatchReport};
 use engine::Routing;
 use engine::host::Counters;
 use sim::{Seeded, holds, tell};
@@ -267,12 +267,13 @@ impl DataPlane for Workers {
     fn close_streams(&self, watch: u64, _: u64) {
         self.ask(|| Command::CloseStreams(watch));
     }
-    fn close_affected(&self, watch: Arc<Watch>) {
+    fn close_affected(&self, watch: Arc<Watch>, _: u64) {
         self.ask(|| Command::CloseAffected(watch.clone()));
     }
     fn forget_watch(&self, watch: u64) {
         self.ask(|| Command::Forget(watch));
     }
+    fn forgive(&self, _: Vec<AskedServer>) {}
     fn prober(&self) -> &prober::Prober {
         &self.prober
     }

@@ -87,7 +87,8 @@ async fn promise_9_an_undone_default_is_not_committed_again_by_the_same_file() {
     reload(&control, &of("green")).await.unwrap();
     assert_eq!(state(&control).await, is(2, "green", None));
     // As the last commit, and by its revision.
-    control.undo("live", UndoWhat::Last, meta(), Options::default()).await.unwrap();
+    let undone = control.undo("live", UndoWhat::Last, meta(), Options::default()).await.unwrap();
+    assert_eq!(undone.notes, ["the default moves from green to blue"]);
     assert_eq!(state(&control).await, is(3, "blue", Some("green")));
     let again = control.undo("live", UndoWhat::Commit(2), meta(), Options::default()).await.unwrap_err();
     assert_eq!(again.code, Code::NothingToUndo);

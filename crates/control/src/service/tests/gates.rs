@@ -94,16 +94,51 @@ async fn a_target_that_is_not_up_is_refused_with_the_reason_of_each_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_workers_leave_alone_is_not_healthy() {
+async fn a_server_that_workers_leave_alone_is_asked_and_its_failures_are_forgotten() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap().to_string();
     let (control, data_plane) = start_with(&format!("server {address};"), "gate healthy=1 timeout=2s;");
     data_plane.tell(|workers| workers.failed = vec![("green", address.clone())]);
-    let refusal = set(&control, "a.example", "green").await.unwrap_err();
-    assert!(refusal.text.contains("max_fails) by 2 of 2 workers"), "{refusal}");
-    data_plane.tell(|workers| workers.failed.clear());
-    set(&control, "a.example", "green").await.unwrap();
+    let rehearsed = Options { dry_run: true, ..Options::default() };
+    let planned = control.order("live", to(&[("a.example", "green")], meta()), rehearsed).await.unwrap();
+    assert!(planned.gate[0].passed);
+    assert!(data_plane.ask(|workers| workers.forgiven.is_empty()), "a dry run changes nothing");
+    let receipt = set(&control, "a.example", "green").await.unwrap();
+    let reason = "accepts connections; 2 of 2 workers had it marked as failed (max_fails)";
+    assert_eq!(receipt.gate[0].servers[0].reason, reason);
+    assert_eq!(data_plane.ask(|workers| workers.forgiven.clone()), [address]);
+    drop(port);
+    let refusal = set(&control, "b.example", "green").await.unwrap_err();
+    assert!(refusal.text.contains("connection refused"), "{refusal}");
     control.stop();
+}
+
+#[tokio::test]
+async fn backups_are_asked_if_no_other_server_is_in_use_and_what_is_not_asked_is_named() {
+    let (well, dead) = (server(OK), closed_port());
+    for (servers, text) in [
+        (format!("server 127.0.0.1:{dead} down; server 127.0.0.1:{well} backup;"), None),
+        (
+            format!("server 127.0.0.1:{dead}; server 127.0.0.1:{well} backup;"),
+            Some(format!(
+                "(127.0.0.1:{dead}: connection refused); not asked: 127.0.0.1:{well} (a backup, and others are in use)"
+            )),
+        ),
+        (
+            format!("server 127.0.0.1:{dead} down; server 127.0.0.1:{well} down;"),
+            Some(format!(
+                "0 of 1 required healthy servers; not asked: 127.0.0.1:{dead} (down), 127.0.0.1:{well} (down)"
+            )),
+        ),
+    ] {
+        let (control, _) = start_with(&servers, "gate healthy=1 timeout=2s uri=/health;");
+        match (set(&control, "a.example", "green").await, text) {
+            (Ok(receipt), None) => assert!(receipt.gate[0].passed),
+            (Err(refusal), Some(text)) => assert!(refusal.text.contains(&text), "{refusal}"),
+            (made, text) => panic!("{text:?}: {made:?}"),
+        }
+        control.stop();
+    }
 }
 
 #[tokio::test]

@@ -298,3 +298,25 @@ async fn the_groups_have_no_keys_and_no_holds() {
     let order = Order { action: orders("green add 127.0.0.1:9"), meta: meta() };
     assert_eq!(control.order("live", order, Options::default()).await.unwrap_err().code, Code::UnknownGroup);
 }
+
+#[tokio::test]
+async fn what_leads_back_into_this_server_is_neither_brought_back_nor_served() {
+    let folder = folder();
+    let http = |listen: &str| format!("{listen} {}", two_groups("state state/live.db;"));
+    let data_plane = FakeDataPlane::new();
+    let (control, _) = open(&config(folder.path(), &http("")), &data_plane).unwrap();
+    order(&control, "green add 127.0.0.1:7009; green add 127.0.0.1:7010").await.unwrap();
+    order(&control, "green remove 127.0.0.1:7009").await.unwrap();
+    control.stop();
+    // The next configuration listens there.
+    let listens = "server { listen 127.0.0.1:7009; } server { listen 7010; }";
+    let (control, _) = open(&config(folder.path(), &http(listens)), &data_plane).unwrap();
+    assert_eq!(published(&data_plane, "green"), "as configured");
+    let undo = control.undo(GROUPS_NAME, UndoWhat::Commit(2), meta(), Options::default());
+    for refused in [undo.await, order(&control, "green add 127.0.0.1:7009").await] {
+        let refusal = refused.unwrap_err();
+        assert_eq!(refusal.code, Code::ServerNotAllowed, "{refusal}");
+    }
+    order(&control, "green remove 127.0.0.1:7010").await.unwrap();
+    control.stop();
+}

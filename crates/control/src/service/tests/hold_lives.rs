@@ -95,6 +95,8 @@ fn kept(owner: &str, idempotency: Option<&str>) -> KeptHold {
         idempotency: idempotency.map(str::to_owned),
         revision: 0,
         targets: Vec::new(),
+        route: None,
+        closes_streams: false,
     };
     KeptHold {
         id: "7".into(),
@@ -143,7 +145,7 @@ async fn promise_11_a_hold_outlives_its_process_until_it_is_released() {
 async fn promise_11_a_hold_that_expires_refuses_until_a_newer_order() {
     let folder = folder();
     let first = Running::start(folder.path());
-    first.hold(after(40, HoldThen::Refuse)).await;
+    first.hold(after(1_000, HoldThen::Refuse)).await;
     let mut ticket = first.tables().holds[0].admit(0, 0).unwrap();
     assert_eq!(ticket.poll(1, Waker::noop()), HoldState::Wait);
     until("it refuses", || first.phase() == Some(HoldPhase::Refusing)).await;

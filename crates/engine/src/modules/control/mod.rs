@@ -4,11 +4,13 @@
 //! Owns what the configuration says of them. What the control API answers is the control plane's; here nothing of a
 //! request but its body is looked at, and no secret is kept: of a token there is its hash alone.
 
+mod notify;
 mod server_orders;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
+pub use notify::{NotifyPlace, SyslogPlace};
 pub use server_orders::ServerOrders;
 pub use tokens::{Credential, Role, Token, Tokens};
 
@@ -44,6 +46,8 @@ pub struct ControlSettings {
     pub tokens: Setting<Tokens>,
     /// The addresses that orders over HTTP may name; `None` goes by those of the group.
     pub server_orders: Setting<Option<ServerOrders>>,
+    /// Who is told of the newest commit of each history: `notify`.
+    pub notify: Vec<NotifyPlace>,
     /// The former switches that are gone on purpose: `switch_retired`.
     pub retired_switches: Vec<super::switch::Named>,
     /// The scopes with `control_api`, and its spans.
@@ -57,6 +61,7 @@ impl ControlSettings {
             socket: Setting::new(Some(socket(prefix, "run/pointsman.sock"))),
             tokens: Setting::new(Tokens::default()),
             server_orders: Setting::new(None),
+            notify: Vec::new(),
             retired_switches: Vec::new(),
             locations: Vec::new(),
         }
@@ -155,6 +160,21 @@ const DIRECTIVES: &[Directive] = &[
          where this server listens, or a multicast or broadcast address.",
     )
     .example("server_orders 10.0.0.0/16 unix:/run/app-*.sock;"),
+    Directive::new(
+        "notify",
+        Contexts::HTTP,
+        Args::Between(1, 2),
+        "http://address[:port][/uri] [timeout=time] | syslog:server=address[,facility=name][,tag=name]",
+        notify::read,
+    )
+    .doc(
+        "Where the hash of the newest commit of each switch, and of the groups, is sent: after each commit, and when a \
+         process begins. What is kept there shows a history that was cut off or put back (docs/backups.md). A URL gets a \
+         POST with JSON for each, in their order, again and again until it answers 2xx (each within timeout=, by default \
+         5s); syslog gets a message (RFC 5424, over UDP or a UNIX-domain socket), which may be lost. May be given several \
+         times. No order waits for it.",
+    )
+    .example("notify http://127.0.0.1:8500/heads;"),
 ];
 
 fn control(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

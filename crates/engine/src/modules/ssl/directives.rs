@@ -312,8 +312,9 @@ pub(in crate::modules) fn versions(
         }
     }
     if let Some(first) = older.first() {
+        let (be, they) = if older.len() == 1 { ("is", "it is") } else { ("are", "they are") };
         let names: Vec<_> = older.iter().map(|word| word.text().to_string()).collect();
-        let text = format!("{} in \"{name}\" cannot be had: they are not secure", names.join(", "));
+        let text = format!("{} in \"{name}\" {} not supported: {} not secure", names.join(", "), be, they);
         if !versions.tls12 && !versions.tls13 {
             return Err(Diagnostic::error(first.span, format!("{text}, and no other protocol is named"))
                 .help(format!("write `{name} TLSv1.2 TLSv1.3;`")));

@@ -23,7 +23,12 @@ impl CertificateExpiry {
         match self.until_s.saturating_sub(now_s) {
             0 => Some(format!("the certificate \"{file}\" has expired")),
             left_s if left_s < WARNED_S => {
-                Some(format!("the certificate \"{file}\" expires in {} days", left_s / 86_400))
+                let left = match left_s / 86_400 {
+                    0 => "less than a day".to_owned(),
+                    1 => "1 day".to_owned(),
+                    days => format!("{days} days"),
+                };
+                Some(format!("the certificate \"{file}\" expires in {left}"))
             }
             _ => None,
         }

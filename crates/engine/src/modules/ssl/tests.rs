@@ -68,7 +68,10 @@ fn faults_are_named() {
             &format!("server {{ {PAIR} ssl_verify_client on; }}"),
             "no ssl_client_certificate for ssl_verify_client",
         ),
-        ("ssl_protocols SSLv3 TLSv1;", "SSLv3, TLSv1 in \"ssl_protocols\" cannot be had"),
+        (
+            "ssl_protocols SSLv3 TLSv1;",
+            "SSLv3, TLSv1 in \"ssl_protocols\" are not supported: they are not secure",
+        ),
         ("ssl_session_cache shared:a:1k;", "session cache \"a\" is too small"),
         ("ssl_session_ticket_key a.key;", "must be 48 or 80 bytes"),
         ("ssl_conf_command Options x;", "the command \"Options\" of \"ssl_conf_command\""),

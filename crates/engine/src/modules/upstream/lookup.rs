@@ -139,7 +139,7 @@ fn servers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
             let path = b.inputs.file.parent().map_or_else(|| path.into(), |folder| folder.join(path));
             Place::File(FilePlace { path, interval_ms: INTERVALS_MS.0 })
         }
-        Some(("http", url)) => Place::Url(url_place(b, word, url)?),
+        Some(("http", url)) => Place::Url(url_place(b, word, url, &SERVERS)?),
         _ => return Err(invalid_parameter(word).help("servers file=PATH; or servers http=URL;")),
     };
     for word in &d.args[1..] {
@@ -162,16 +162,19 @@ fn servers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn url_place(b: &Builder<'_>, word: &Word, text: &str) -> Result<UrlPlace, Diagnostic> {
-    let invalid = |why: &str| Diagnostic::error(word.span, format!("{why} in \"servers\" directive"));
+/// Parses a URL of a directive, and finds the addresses of its host.
+pub(crate) fn url_place(
+    b: &Builder<'_>,
+    word: &Word,
+    text: &str,
+    directive: &UrlDirective,
+) -> Result<UrlPlace, Diagnostic> {
+    let name = directive.name;
+    let invalid = |why: &str| Diagnostic::error(word.span, format!("{why} in \"{name}\" directive"));
     let rest = match text.split_once("://") {
         Some(("http", rest)) => rest,
-        Some(("https", _)) => {
-            let help =
-                "ask it from a program beside pointsman that writes a file, and use servers file=PATH;";
-            return Err(invalid("https is not supported").help(help));
-        }
-        _ => return Err(invalid("invalid URL").help("servers http=http://127.0.0.1:8500/path;")),
+        Some(("https", _)) => return Err(invalid("https is not supported").help(directive.without_https)),
+        _ => return Err(invalid("invalid URL").help(directive.example)),
     };
     let url = Url::parse(rest.as_bytes(), DEFAULT_PORT, true).map_err(invalid)?;
     let addresses = match url.address() {
@@ -200,6 +203,23 @@ fn url_place(b: &Builder<'_>, word: &Word, text: &str) -> Result<UrlPlace, Diagn
         timeout_ms: TIMEOUT_MS,
     })
 }
+
+/// What a directive with a URL says of wrong ones.
+pub(crate) struct UrlDirective {
+    /// The directive.
+    pub(crate) name: &'static str,
+    /// What to do instead of https.
+    pub(crate) without_https: &'static str,
+    /// How it is written.
+    pub(crate) example: &'static str,
+}
+
+/// The directive `servers`.
+const SERVERS: UrlDirective = UrlDirective {
+    name: "servers",
+    without_https: "ask it from a program beside pointsman that writes a file, and use servers file=PATH;",
+    example: "servers http=http://127.0.0.1:8500/path;",
+};
 
 /// Once the whole text is read: names are asked of the group's name servers, or of those of `http`.
 pub(super) fn finish(b: &mut Builder<'_>) {

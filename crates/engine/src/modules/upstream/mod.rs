@@ -11,6 +11,7 @@ mod url;
 pub use discovery::{
     Bases, Discovery, FilePlace, FoundServer, MAX_FOUND, NamePlace, Place, Source, UrlPlace, with_params,
 };
+pub(crate) use lookup::{UrlDirective, url_place};
 pub use url::{DEFAULT_PORT, DEFAULT_TLS_PORT, HostKind, Url};
 
 use super::Module;
