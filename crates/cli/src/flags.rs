@@ -49,6 +49,9 @@ pub(crate) struct Flags {
     /// With -t: fail too if the stores of switches cannot be checked
     #[arg(long = "strict")]
     pub(crate) strict: bool,
+    /// With -t: print what each line means here: it works, it has no effect, or it is refused
+    #[arg(long = "explain")]
+    pub(crate) explain: bool,
     /// Send a signal to the running master process: stop, quit, reopen, reload
     #[arg(short = 's', value_name = "signal", allow_hyphen_values = true)]
     signal: Option<OsString>,

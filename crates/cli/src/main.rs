@@ -6,6 +6,7 @@
 //! has forked its worker process.
 
 mod backup;
+mod cache;
 mod check;
 mod client;
 mod commits;
@@ -16,6 +17,7 @@ mod defaults;
 mod diff;
 mod endpoint;
 mod error;
+mod explain;
 mod flags;
 mod format;
 mod group;
@@ -90,9 +92,11 @@ fn main() -> ExitCode {
             if let Some(build) = version {
                 eprint!("{}", version::text(build));
             }
-            process::test(&app, &source, flags.quiet, dump, |built| {
+            let code = process::test(&app, &source, flags.quiet, dump, |built| {
                 check::check(built.config(), flags.strict)
-            })
+            });
+            explain::say(&source, flags.explain, flags.quiet);
+            code
         }
         Asked::Signal(what) => process::signal_master(&app, &source, what),
         Asked::Run => process::run(&app, &source),

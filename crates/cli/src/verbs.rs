@@ -5,8 +5,8 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, compare, completions, confirm, diff, group, history, hold, list, man, receipt, release, reload,
-    restore, server_verb, show, split, starter, status, switch, top, undo, upgrade, wait, watch,
+    backup, cache, compare, completions, confirm, diff, group, history, hold, list, man, receipt, release,
+    reload, restore, server_verb, show, split, starter, status, switch, top, undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -48,6 +48,7 @@ enum Verb {
     Confirm(confirm::Confirm),
     Server(server_verb::Server),
     Group(group::GroupCommand),
+    Cache(cache::CacheCommand),
     Hold(hold::Hold),
     Release(release::Release),
     List(list::List),
@@ -184,6 +185,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Confirm(verb) => verb.run(&global.session()?),
         Verb::Server(verb) => verb.run(&global.session()?),
         Verb::Group(verb) => verb.run(&global.session()?),
+        Verb::Cache(verb) => verb.run(&global.session()?),
         Verb::Hold(verb) => verb.run(&global.session()?),
         Verb::Release(verb) => verb.run(&global.session()?),
         Verb::List(verb) => verb.run(&global.session()?),
@@ -257,6 +259,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 26);
+        assert_eq!(names().count(), 27);
     }
 }

@@ -4,6 +4,7 @@
 
 use engine::Routing;
 use engine::host::Counters;
+use engine::modules::proxy::cache::CacheZone;
 use prober::Prober;
 use statistics::Answers;
 use std::sync::{Arc, Mutex};
@@ -55,6 +56,11 @@ pub trait DataPlane: Send + Sync + 'static {
     /// under way. While it is not 0 the process must not be replaced.
     fn held(&self, keys: usize) {
         let _ = keys;
+    }
+    /// Forgets kept responses of these zones, those of these keys or all of them, and removes their files; one answer, how many
+    /// there were.
+    fn purge(&self, zones: Vec<CacheZone>, keys: Option<Vec<Vec<u8>>>, reply: Reply<u64>) {
+        drop((zones, keys, reply));
     }
     /// Reloads the configuration for this actor; one answer when that has ended. A dropped reply means that there is no
     /// master process.

@@ -11,8 +11,9 @@ use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::balancer::Balancing;
 use crate::modules::lua::script::ScriptPhase;
-use crate::modules::proxy::{cache::record::CacheRecord, record::PassName};
+pub use crate::modules::proxy::record::{Try, UpstreamRecord};
 use crate::modules::realip::record::RealIpRecord;
+use crate::modules::slice::record::SliceRecord;
 use crate::modules::ssi::record::SsiRecord;
 use crate::modules::switch::record::SwitchRecord;
 use crate::modules::userid::record::UserIdRecord;
@@ -26,7 +27,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fs::File;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// One request and its answer.
 #[derive(Debug, Default)]
@@ -198,56 +198,6 @@ pub struct Route {
     pub access: AccessRecord,
 }
 
-/// One try of an upstream peer: the pieces of `$upstream_*`.
-#[derive(Clone, Debug, Default)]
-pub struct Try {
-    /// The peer's address as nginx prints it, or the group's name when no peer could be picked.
-    pub address: Arc<str>,
-    /// The peer's status; 0 when none came (printed as `-`, or 502/504 as nginx does).
-    pub status: u16,
-    /// Microseconds until connected; `None` if it did not come to that.
-    pub connect_us: Option<u64>,
-    /// Microseconds until the head was whole.
-    pub header_us: Option<u64>,
-    /// Microseconds until the last byte; `None` while it runs.
-    pub response_us: Option<u64>,
-    /// Bytes sent to the peer.
-    pub sent: u64,
-    /// Bytes received from the peer, head included.
-    pub received: u64,
-    /// Bytes of body received from the peer.
-    pub body_received: u64,
-    /// An internal redirect lies between this try and the one before it (` : ` in the lists).
-    pub after_redirect: bool,
-}
-
-/// All tries, and the last peer's head.
-#[derive(Debug, Default)]
-pub struct UpstreamRecord {
-    /// In order.
-    pub tries: Vec<Try>,
-    /// The fields of the last peer's answer (`$upstream_http_*`).
-    pub headers: Headers,
-    /// Trailers of the last peer's answer.
-    pub trailers: Headers,
-    /// The URL of the upstream, for the error log (`upstream: "http://127.0.0.1:8081/"`); empty outside a try.
-    pub url: Vec<u8>,
-    /// The `Host` that `$proxy_host` gives.
-    pub proxy_host: PassName,
-    /// The port that `$proxy_port` gives.
-    pub proxy_port: PassName,
-    /// The next try follows an internal redirect.
-    pub redirected: bool,
-    /// The value of a `proxy_pass` with variables.
-    pub pass: Vec<u8>,
-    /// The target of the request as it is sent to peers.
-    pub uri: Vec<u8>,
-    /// The value of the peer's `X-Accel-Buffering`, unless it is ignored.
-    pub buffering: Option<bool>,
-    /// What it has asked a zone of kept responses for.
-    pub cache: Option<Box<CacheRecord>>,
-}
-
 /// Whether a script is told that its client has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AbortNotice {
@@ -316,12 +266,16 @@ pub struct SubrequestRecord {
     pub(crate) nested: Option<Rc<Cell<u32>>>,
     /// What its answer is if that has no body, with its type.
     pub(crate) stub: Option<(Option<Vec<u8>>, Vec<u8>)>,
+    /// The charset of the answer around it, if there are maps.
+    pub(crate) charset: Box<[u8]>,
     /// It was refused without a page.
     pub(crate) refused: bool,
     /// It was copied by `mirror`.
     pub(crate) mirrored: bool,
     /// What SSI commands keep.
     pub(crate) ssi: SsiRecord,
+    /// How far a response has come that is fetched in pieces: it is with the request that fetches one.
+    pub(crate) slice: Option<Box<SliceRecord>>,
     /// The subrequests of the last effect, in the order in which they were asked for, until the handler takes them.
     pub ended: Vec<Subresponse>,
 }
@@ -356,6 +310,8 @@ impl SubrequestRecord {
         self.nested = None;
         self.stub = None;
         self.ssi.reset();
+        self.slice = None;
+        self.charset = Box::default();
         self.ended.clear();
     }
 }
@@ -480,21 +436,5 @@ impl Response {
         self.allow_ranges = false;
         self.parts.clear();
         self.from_upstream = false;
-    }
-}
-
-impl UpstreamRecord {
-    pub(crate) fn reset(&mut self) {
-        self.tries.clear();
-        self.headers.clear();
-        self.trailers.clear();
-        self.url.clear();
-        self.proxy_host.reset();
-        self.proxy_port.reset();
-        self.redirected = false;
-        self.pass.clear();
-        self.uri.clear();
-        self.buffering = None;
-        self.cache = None;
     }
 }

@@ -121,6 +121,23 @@ pub enum Symlinks {
     RefuseOtherOwner,
 }
 
+/// How what is known of files is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptOpen {
+    /// The number of the cache in the configuration.
+    pub number: usize,
+    /// The most files.
+    pub max: usize,
+    /// How long a file that is not asked for stays, in ms.
+    pub inactive_ms: u64,
+    /// How long what is known of a file is used, in ms.
+    pub valid_ms: u64,
+    /// How often a file must be asked for before it is kept open.
+    pub min_uses: u64,
+    /// It is kept, too, that a file cannot be opened.
+    pub errors: bool,
+}
+
 /// A request to open a path.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenRequest<'a> {
@@ -132,6 +149,8 @@ pub struct OpenRequest<'a> {
     pub symlinks: Symlinks,
     /// With [`Symlinks`] other than `Follow`: how many bytes of the path are trusted (`from=`).
     pub trusted_prefix: usize,
+    /// How it may be known from before (`open_file_cache`).
+    pub kept: Option<KeptOpen>,
 }
 
 /// A script to run for a request, or to go on with.

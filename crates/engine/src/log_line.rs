@@ -152,6 +152,14 @@ pub(crate) fn while_sending(exchange: &Exchange) -> &'static [u8] {
     }
 }
 
+/// Returns what they say behind a fault in a head that was accepted just now.
+pub(crate) fn while_reading_head(exchange: &Exchange) -> &'static [u8] {
+    match exchange.upstream.url.is_empty() {
+        false => b" while reading response header from upstream",
+        true => b" while sending response to client",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::shown;

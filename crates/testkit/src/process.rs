@@ -3,6 +3,7 @@
 //! Owns the child process, which ends with the case. It must never touch a process that it did not start, except the
 //! children of one.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,9 +32,10 @@ pub struct Binary {
 /// The directory of nginx's dynamic modules on Debian.
 const MODULES: &str = "/usr/lib/nginx/modules";
 /// What a case may need of them, with their files.
-const MODULE_FILES: [(&str, &[&str]); 2] = [
+const MODULE_FILES: [(&str, &[&str]); 3] = [
     ("lua", &["ndk_http_module.so", "ngx_http_lua_module.so"]),
     ("headers-more", &["ngx_http_headers_more_filter_module.so"]),
+    ("brotli", &["ngx_http_brotli_filter_module.so", "ngx_http_brotli_static_module.so"]),
 ];
 
 /// The interval of polling.
@@ -43,7 +45,7 @@ impl Binary {
     /// Returns why this program cannot fulfil a requirement of a case here, if it cannot.
     pub(crate) fn lacks(&self, need: &str) -> Option<String> {
         let there = match need {
-            "lua" | "headers-more" => {
+            "lua" | "headers-more" | "brotli" => {
                 self.kind == Kind::Pointsman
                     || module_files(&[need.to_owned()]).all(|m| Path::new(MODULES).join(m).exists())
             }
@@ -243,9 +245,14 @@ fn missing_listeners(dir: &TestDir, conf: &str) -> Vec<String> {
         LazyLock::new(|| Regex::new(r"(?:^|[\s;{])listen\s+([^;\s]+)").ok());
     let mut out = Vec::new();
     let Some(listen) = LISTEN.as_ref() else { return out };
+    let mut seen = HashSet::new();
     for line in conf.lines().filter(|l| !l.trim_start().starts_with('#')) {
         for found in listen.captures_iter(line) {
             let address = &found[1];
+            // Hundreds of servers may have the same one.
+            if !seen.insert(address.to_owned()) {
+                continue;
+            }
             let there = if let Some(path) = address.strip_prefix("unix:") {
                 let full = dir.prefix().join(path);
                 listens("/proc/thread-self/net/unix", |l| {

@@ -46,7 +46,13 @@ pub fn open(request: OpenRequest<'_>) -> Result<Opened, FileError> {
 /// # Errors
 /// Fails with the system's error and the call that failed.
 pub fn read(path: &[u8]) -> Result<Vec<u8>, FileError> {
-    let opened = open(OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 })?;
+    let opened = open(OpenRequest {
+        path,
+        stat_only: false,
+        symlinks: Symlinks::Follow,
+        trusted_prefix: 0,
+        kept: None,
+    })?;
     let failed = |errno| FileError { errno, call: "pread()" };
     let Some(file) = opened.file else {
         let errno = if opened.is_dir { Errno::EISDIR } else { Errno::EINVAL };

@@ -11,6 +11,7 @@ pub mod buffers;
 pub mod clock;
 pub mod files;
 pub mod held_file;
+pub mod open_files;
 pub mod pipe;
 pub mod read_buffer;
 pub mod resolver;

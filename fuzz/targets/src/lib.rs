@@ -9,6 +9,9 @@
 #[cfg(feature = "whole")]
 mod api;
 mod bundle;
+mod cache_files;
+#[cfg(feature = "whole")]
+mod charset_maps;
 mod chunked;
 #[cfg(feature = "whole")]
 mod config_build;
@@ -17,6 +20,8 @@ mod dice;
 mod fastcgi_records;
 mod field_values;
 mod files;
+#[cfg(feature = "whole")]
+mod gzip_input;
 mod h2_frames;
 mod header_list;
 mod hpack;
@@ -33,6 +38,8 @@ mod request_head;
 mod response_head;
 #[cfg(feature = "whole")]
 mod seeds;
+#[cfg(feature = "whole")]
+mod ssi_text;
 #[cfg(feature = "whole")]
 mod store;
 #[cfg(feature = "whole")]
@@ -58,12 +65,17 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "whole")]
     ("api", api::check),
     ("bundle", bundle::check),
+    ("cache_files", cache_files::check),
+    #[cfg(feature = "whole")]
+    ("charset_maps", charset_maps::check),
     ("chunked", chunked::check),
     #[cfg(feature = "whole")]
     ("config_build", config_build::check),
     ("config_text", config_text::check),
     ("fastcgi_records", fastcgi_records::check),
     ("field_values", field_values::check),
+    #[cfg(feature = "whole")]
+    ("gzip_input", gzip_input::check),
     ("h2_frames", h2_frames::check),
     ("header_list", header_list::check),
     ("hpack", hpack::check),
@@ -77,6 +89,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("range", range::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
+    #[cfg(feature = "whole")]
+    ("ssi_text", ssi_text::check),
     #[cfg(feature = "whole")]
     ("store", store::check),
     #[cfg(feature = "whole")]

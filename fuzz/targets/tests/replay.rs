@@ -43,13 +43,13 @@ macro_rules! replayed {
 }
 
 replayed! {
-    bundle chunked config_text fastcgi_records field_values h2_frames header_list hpack key_route lua_block messages name_reply
+    bundle cache_files chunked config_text fastcgi_records field_values h2_frames header_list hpack key_route lua_block messages name_reply
     proxy_protocol range request_head response_head uri values
 }
 
 #[cfg(feature = "whole")]
 replayed! {
-    api config_build live_store store template tls_files tls_records
+    api charset_maps config_build gzip_input live_store ssi_text store template tls_files tls_records
 }
 
 #[test]

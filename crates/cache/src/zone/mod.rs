@@ -4,6 +4,7 @@
 //! its lock is never held across anything but a look-up. What the files say counts: a response that the zone does not know
 //! may be on the disk, put there by another process.
 
+mod purges;
 mod table;
 
 use crate::key::KeyHash;
@@ -62,6 +63,15 @@ pub enum Found {
     Full,
 }
 
+/// What a purge has forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many responses there were.
+    pub responses: u64,
+    /// The names of the files to remove, some of which may not be there.
+    pub files: Vec<KeyHash>,
+}
+
 /// A file to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removal(pub KeyHash);
@@ -111,6 +121,46 @@ impl Zone {
         })
     }
 
+    /// Returns the number of purges so far: a response that was asked for before one of its key is not to be stored after it
+    /// ([`ZoneUse::stored`]).
+    pub fn purges(&self) -> u64 {
+        self.lock().purges.count()
+    }
+
+    /// Forgets all responses of a key, whatever their variants and the ways by which they came, and what stands in for them.
+    /// Returns the names of the files to remove; one that is being fetched now will not be stored.
+    pub fn purge(&self, main: KeyHash) -> Purged {
+        let mut table = self.lock();
+        table.purges.note(main);
+        let names = table.family(main);
+        let mut purged = Purged::default();
+        for name in names {
+            purged.responses += u64::from(table.exists(name));
+            table.forget(name);
+            purged.files.push(name);
+        }
+        // A response that no entry is of may be on the disk: another process has put it there, or its file is still to go.
+        if !purged.files.contains(&main) {
+            purged.files.push(main);
+        }
+        purged.files.extend(table.take_displaced());
+        purged
+    }
+
+    /// Does the same for all keys.
+    pub fn purge_all(&self) -> Purged {
+        let mut table = self.lock();
+        table.purges.note_all();
+        let mut purged = Purged::default();
+        for name in table.names() {
+            purged.responses += u64::from(table.exists(name));
+            table.forget(name);
+            purged.files.push(name);
+        }
+        purged.files.extend(table.take_displaced());
+        purged
+    }
+
     /// Asks for the entry of a response that is to be stored, whatever stands in for it: it was fetched without asking.
     pub fn open_to_store(self: &Arc<Self>, name: KeyHash, main: KeyHash, now_s: u64) -> Option<ZoneUse> {
         let mut table = self.lock();
@@ -128,9 +178,19 @@ impl Zone {
         self.lock().has_family(main)
     }
 
-    /// Takes note of a file that was found on the disk. Returns what must go for it.
-    pub fn loaded(&self, name: KeyHash, main: KeyHash, bytes: u64, now_s: u64) -> Option<Removal> {
+    /// Takes note of a file that was found on the disk, by one who looks since so many [`Zone::purges`]. Returns what must go
+    /// for it.
+    pub fn loaded(
+        &self,
+        name: KeyHash,
+        main: KeyHash,
+        bytes: u64,
+        (now_s, purges): (u64, u64),
+    ) -> Option<Removal> {
         let mut table = self.lock();
+        if table.purges.has_been(main, purges) && !table.exists(name) {
+            return Some(Removal(name));
+        }
         let Some(slot) = table.find_or_add(name, main) else { return Some(Removal(name)) };
         if !table.entry(slot).exists {
             table.touch(slot, now_s);
@@ -249,12 +309,19 @@ impl ZoneUse {
         self.try_lock(0, u64::MAX)
     }
 
-    /// Takes note that the response is stored, with so many bytes of file, and unlocks.
-    pub fn stored(&mut self, bytes: u64) {
+    /// Takes note that the response is stored, with so many bytes of file, and unlocks. Returns false if its key was purged
+    /// after so many [`Zone::purges`]: the file is to be removed.
+    pub fn stored(&mut self, bytes: u64, purges: u64) -> bool {
         let mut table = self.zone.lock();
-        table.set_stored(self.slot, bytes);
+        let main = table.entry(self.slot).main();
+        let is_purged = table.purges.has_been(main, purges);
+        match is_purged {
+            true => table.set_absent(self.slot),
+            false => table.set_stored(self.slot, bytes),
+        }
         drop(table);
         self.unlock();
+        !is_purged
     }
 
     /// Has a failure stand in for the response until then, or until the next move of a switch that it depends on.

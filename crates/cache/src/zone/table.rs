@@ -2,6 +2,7 @@
 //!
 //! Owns that an entry in use is never taken out, and that counts of bytes are those of what is known to be on the disk.
 
+use super::purges::Purges;
 use super::{Removal, ZoneLimits};
 use crate::key::KeyHash;
 use std::collections::HashMap;
@@ -56,6 +57,14 @@ pub(super) struct Table {
     pub(super) bytes: u64,
     /// What was taken out to make room: its files are to go.
     displaced: Vec<KeyHash>,
+    pub(super) purges: Purges,
+}
+
+impl Entry {
+    /// Returns the family.
+    pub(super) fn main(&self) -> KeyHash {
+        self.main
+    }
 }
 
 /// How many files that are to go may wait for the next look at the zone.
@@ -78,6 +87,7 @@ impl Table {
             last_lock: 0,
             bytes: 0,
             displaced: Vec::new(),
+            purges: Purges::default(),
         }
     }
 
@@ -197,9 +207,26 @@ impl Table {
         members.filter(|entry| entry.main == main).map(|entry| entry.name).collect()
     }
 
+    /// Returns whether there is a file of this name.
+    pub(super) fn exists(&self, name: KeyHash) -> bool {
+        self.by_name.get(&name).is_some_and(|slot| self.entry(*slot).exists)
+    }
+
+    /// Returns all names.
+    pub(super) fn names(&self) -> Vec<KeyHash> {
+        self.by_name.keys().copied().collect()
+    }
+
+    /// Returns the names whose files are to go and are not there again.
+    pub(super) fn take_displaced(&mut self) -> Vec<KeyHash> {
+        let mut displaced = std::mem::take(&mut self.displaced);
+        displaced.retain(|name| !self.by_name.contains_key(name));
+        displaced
+    }
+
     /// Takes an entry out whose time is over, or the oldest one while there are too many bytes.
     pub(super) fn take_removal(&mut self, now_s: u64) -> Option<Removal> {
-        if let Some(removal) = self.take_displaced() {
+        if let Some(removal) = self.next_displaced() {
             return Some(removal);
         }
         let slot = self.oldest_unused()?;
@@ -207,7 +234,7 @@ impl Table {
         (is_over || self.bytes > self.limits.max_bytes).then(|| self.take_out(slot))
     }
 
-    fn take_displaced(&mut self) -> Option<Removal> {
+    fn next_displaced(&mut self) -> Option<Removal> {
         // It may be there again.
         let names = &mut self.displaced;
         std::iter::from_fn(|| names.pop()).find(|name| !self.by_name.contains_key(name)).map(Removal)
@@ -215,7 +242,7 @@ impl Table {
 
     /// Takes out what has made room, while there is more of it than waits for the next look.
     pub(super) fn take_excess(&mut self) -> Option<Removal> {
-        if self.displaced.len() > MOST_DISPLACED { self.take_displaced() } else { None }
+        if self.displaced.len() > MOST_DISPLACED { self.next_displaced() } else { None }
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Removal> {

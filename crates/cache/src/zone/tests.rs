@@ -35,7 +35,7 @@ impl Wake for Counter {
 fn what_was_not_asked_for_goes_first() {
     let zone = zone(100, 3 * 4096);
     for number in 1..=4 {
-        open(&zone, number, u64::from(number)).stored(100);
+        open(&zone, number, u64::from(number)).stored(100, 0);
     }
     drop(open(&zone, 1, 5));
     assert_eq!(zone.totals(), (4 * 4096, 4));
@@ -73,7 +73,7 @@ fn a_lock_is_one_request_s_until_it_is_over_or_too_old() {
     let waker = Waker::from(Arc::clone(&counter));
     assert!(!two.poll_free(100, &waker));
     assert!(!two.poll_free(200, &waker));
-    one.stored(5);
+    one.stored(5, 0);
     assert_eq!(counter.0.load(Ordering::Relaxed), 1, "woken once");
     assert!(two.try_lock(300, 5000));
     let mut three = open(&zone, 1, 1);
@@ -119,7 +119,7 @@ fn failures_stand_in_for_a_while() {
     let moved = Asked { moves: 8, ..asked(1, 1) };
     assert!(matches!(zone.open(moved, 7), Found::Known(_)), "it was that of another target");
     open(&zone, 2, 1).note_failure(502, 5, 7);
-    zone.open_to_store(name(2), name(2), 1).unwrap().stored(10);
+    zone.open_to_store(name(2), name(2), 1).unwrap().stored(10, 0);
     assert!(matches!(zone.open(asked(2, 1), 2), Found::Known(_)), "a response takes its place");
 }
 
@@ -138,7 +138,7 @@ fn files_that_are_to_go_are_bounded() {
     let mut removed = 0;
     for number in 0..3000_u32 {
         let name = KeyHash(std::array::from_fn(|at| number.to_le_bytes()[at % 4]));
-        zone.open_to_store(name, name, 1).unwrap().stored(10);
+        zone.open_to_store(name, name, 1).unwrap().stored(10, 0);
         removed += std::iter::from_fn(|| zone.take_excess()).count();
     }
     let left = std::iter::from_fn(|| zone.take_removal(1)).count();
@@ -151,14 +151,43 @@ fn families_are_those_with_files() {
     let main = name(9);
     let Found::Known(mut blue) = zone.open(Asked { main, ..asked(1, 1) }, 1) else { panic!() };
     assert!(!zone.has_family(main));
-    blue.stored(10);
+    blue.stored(10, 0);
     assert!(zone.has_family(main));
     assert_eq!(zone.family(main), [name(1)]);
     assert!(zone.forget(name(1)), "in use, and yet gone");
     assert!(!zone.has_family(main) && !zone.forget(name(1)));
-    blue.stored(10);
+    blue.stored(10, 0);
     drop(blue);
     assert_eq!(zone.totals(), (0, 0));
-    zone.loaded(name(2), main, 5000, 1);
+    zone.loaded(name(2), main, 5000, (1, 0));
     assert_eq!(zone.totals(), (8192, 1));
+}
+
+#[test]
+fn a_purge_takes_the_family_and_what_is_being_fetched() {
+    let zone = zone(10, u64::MAX);
+    let main = name(9);
+    let of = |number| match zone.open(name(number), main, 1, 1) {
+        Found::Known(of) => of,
+        other => panic!("{other:?}"),
+    };
+    assert!(of(1).stored(10, zone.purges()));
+    assert!(of(2).stored(10, zone.purges()));
+    assert!(open(&zone, 3, 1).stored(10, zone.purges()));
+    let before = zone.purges();
+    let mut fetching = of(4);
+    let mut other = open(&zone, 5, 1);
+    let mut purged = zone.purge(main);
+    purged.files.sort();
+    assert_eq!(purged, Purged { responses: 2, files: vec![name(1), name(2), name(4), main] });
+    assert!(!zone.has_family(main) && zone.totals().1 == 2);
+    assert!(!fetching.stored(10, before), "it was asked for before");
+    assert!(other.stored(10, before), "it has another key");
+    assert!(!of(4).stored(10, before) && of(4).stored(10, zone.purges()));
+    // What is found on the disk by one who has begun before is what was purged, unless it is known to be newer.
+    assert_eq!(zone.loaded(name(1), main, 10, (1, before)), Some(Removal(name(1))));
+    assert_eq!(zone.loaded(name(4), main, 10, (1, before)), None);
+    drop((fetching, other));
+    assert_eq!(zone.purge_all().responses, 3);
+    assert_eq!(zone.totals(), (0, 0));
 }

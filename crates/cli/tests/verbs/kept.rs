@@ -131,3 +131,42 @@ fn no_kill_leaves_a_wrong_or_half_response() {
     let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| name.len() > 2).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn what_is_purged_is_fetched_anew() {
+    let server = Server::start(
+        "",
+        "proxy_cache_path {folder}/kept levels=1 keys_zone=kept:1m;
+         server {
+             listen unix:{folder}/cached;
+             proxy_cache kept;
+             proxy_cache_valid 1h;
+             proxy_cache_key $uri;
+             add_header X-Cache $upstream_cache_status;
+             location / { proxy_pass http://green; }
+         }",
+    );
+    let is_hit = |path: &str| {
+        let mut stream = bounded(UnixStream::connect(server.path("cached")).unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.ends_with("green"), "{text}");
+        text.contains("X-Cache: HIT")
+    };
+    for path in ["/a", "/b", "/c"] {
+        assert!(!is_hit(path) && is_hit(path));
+    }
+    assert!(server.say(&["cache"]).done().contains("proxy_cache"));
+    assert_eq!(server.say(&["cache", "purge", "kept", "/a", "/x"]).done(), "kept: 1 response purged\n");
+    assert!(!is_hit("/a") && is_hit("/b"));
+    assert_eq!(server.say(&["cache", "purge", "kept", "--all", "--json"]).json()["responses"], 3);
+    assert!(!is_hit("/b") && !is_hit("/c"));
+    let left = std::fs::read_dir(server.path("kept")).unwrap().flatten();
+    let files: usize = left.map(|folder| std::fs::read_dir(folder.path()).unwrap().count()).sum();
+    assert_eq!(files, 2, "those of what was asked for since");
+    let refused = server.say(&["cache", "purge", "none", "--all"]);
+    assert!(refused.code != 0 && refused.err.contains("there are kept"), "{}", refused.err);
+    assert_eq!(server.say(&["cache", "purge", "kept"]).code, 2);
+}

@@ -8,6 +8,7 @@
 //! or [`events`] → the control service → [`view`] (its answer as JSON).
 
 mod auth;
+mod caches;
 mod context;
 mod diff;
 mod error;

@@ -3,7 +3,7 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{diff, events, groups, journal, orders, queries, reload, servers, status, types};
+use super::{caches, diff, events, groups, journal, orders, queries, reload, servers, status, types};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -45,6 +45,8 @@ use utoipa::OpenApi;
         servers::patch_server,
         servers::delete_server,
         servers::post_servers,
+        caches::caches,
+        caches::purge,
         reload::check,
         reload::reload,
         events::events,
@@ -58,6 +60,7 @@ use utoipa::OpenApi;
         (name = "switches", description = "Switches, keys, histories, receipts."),
         (name = "orders", description = "Route keys, undo, confirm, hold."),
         (name = "groups", description = "Groups and their servers, and orders on them."),
+        (name = "caches", description = "Zones of kept responses, and purges."),
         (name = "events", description = "Events as they happen."),
         (name = "figures", description = "Traffic statistics.")
     )

@@ -5,7 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, diff, events, groups, journal, openapi, orders, queries, reload, servers, status};
+use super::{auth, caches, diff, events, groups, journal, openapi, orders, queries, reload, servers, status};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -37,6 +37,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/groups/{name}", get(groups::group).put(groups::put_group).delete(groups::delete_group))
         .route("/v1/groups/{name}/servers", get(groups::group_servers).post(servers::post_servers))
         .route("/v1/groups/{name}/servers/{*key}", one_server())
+        .route("/v1/caches", get(caches::caches))
+        .route("/v1/caches/{name}/purge", post(caches::purge))
         .route("/v1/check", post(reload::check))
         .route("/v1/journal", get(journal::journal))
         .route("/v1/reload", post(reload::reload))

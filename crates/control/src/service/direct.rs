@@ -53,6 +53,19 @@ impl ControlHandle {
         });
     }
 
+    /// Keeps in the journal that kept responses were purged: of which zone, which keys, and how many there were.
+    pub(crate) fn note_purge(&self, actor: &str, zone: &str, what: String, count: u64) {
+        self.shared.journal.append(Occurrence {
+            time_ms: now_ms(),
+            kind: "purge".into(),
+            switch: None,
+            subject: Some(zone.into()),
+            actor: actor.into(),
+            reason: Some(what),
+            count,
+        });
+    }
+
     /// Begins a call that may stay open for long, until the value is dropped.
     ///
     /// # Errors

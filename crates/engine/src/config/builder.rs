@@ -78,6 +78,16 @@ static TABLE: LazyLock<HashMap<&'static str, Vec<&'static Directive>>> = LazyLoc
     table
 });
 
+/// Returns the entries of the table that have this name.
+pub(super) fn entries(name: &str) -> &'static [&'static Directive] {
+    TABLE.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// Returns all names of the table.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.keys().copied()
+}
+
 impl<'a> Builder<'a> {
     /// Returns a builder that has read nothing yet.
     pub(super) fn new(parsed: &'a Parsed, inputs: &'a Inputs<'a>) -> Builder<'a> {

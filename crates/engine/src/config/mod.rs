@@ -6,6 +6,7 @@
 mod build;
 mod builder;
 mod draft;
+mod explain;
 mod finish;
 pub(crate) mod ids;
 mod listen;
@@ -18,6 +19,7 @@ pub use builder::{
     variable_name,
 };
 pub use draft::{Draft, ListenDraft, Scope, ServerDraft};
+pub use explain::{Explained, Meaning, explain, no_effect_reason};
 pub use ids::{LocationId, LogId, ServerId};
 pub use listen::{AddressServers, ListenAddress, ListenOptions, Listener};
 pub use locations::{LocationTable, Modifier, find as find_location};
@@ -126,6 +128,8 @@ pub struct LimitSettings {
 pub struct FilterSettings {
     /// `add_before_body` and `add_after_body`.
     pub addition: modules::addition::AdditionSettings,
+    /// `brotli`.
+    pub brotli: modules::brotli::BrotliSettings,
     /// `charset`.
     pub charset: modules::charset::CharsetSettings,
     /// `gunzip`.
@@ -134,24 +138,31 @@ pub struct FilterSettings {
     pub gzip: modules::gzip::GzipSettings,
     /// `more_set_headers` and the like.
     pub headers_more: modules::headers_more::HeadersMoreSettings,
+    /// `slice`.
+    pub slice: modules::slice::SliceSettings,
     /// `ssi`.
     pub ssi: modules::ssi::SsiSettings,
     /// `sub_filter`.
     pub sub: modules::sub_filter::SubFilterSettings,
     /// `userid`.
     pub userid: modules::userid::UserIdSettings,
+    /// `zstd`.
+    pub zstd: modules::zstd::ZstdSettings,
 }
 
 impl FilterSettings {
     fn inherit(&mut self, outer: &FilterSettings) {
         self.addition.inherit(&outer.addition);
+        self.brotli.inherit(&outer.brotli);
         self.charset.inherit(&outer.charset);
         self.gunzip.inherit(&outer.gunzip);
         self.gzip.inherit(&outer.gzip);
         self.headers_more.inherit_commands(&outer.headers_more);
+        self.slice.inherit(&outer.slice);
         self.ssi.inherit(&outer.ssi);
         self.sub.inherit(&outer.sub);
         self.userid.inherit(&outer.userid);
+        self.zstd.inherit(&outer.zstd);
     }
 }
 

@@ -1,16 +1,17 @@
 //! `auth_request`: a request inside this one decides whether its client is let in (ngx_http_auth_request_module).
 
 use super::Module;
+use crate::config::variable_name;
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::log_line;
-use crate::modules::rewrite::define;
 use crate::phase::{Effect, Phase, Verdict, Wake};
 use crate::setting::settings;
 use crate::subrequest::Subrequest;
 use crate::template::Template;
 use crate::variables::{self, VariableId};
+use conf::Diagnostic;
 use http::Known;
 
 settings! {
@@ -43,7 +44,10 @@ const DIRECTIVES: &[Directive] = &[
     .example("auth_request /auth;"),
     Directive::new("auth_request_set", Contexts::HSL, Args::Exactly(2), "$variable value", |b, d| {
         let value = b.template(&d.args[1])?;
-        let variable = define(b, &d.args[0])?;
+        let word = &d.args[0];
+        // As in nginx, using it before it has a value is worth no warning.
+        let variable = b.draft.variables.define_capture(variable_name(word)?, word.span);
+        let variable = variable.map_err(|fault| Diagnostic::error(word.span, fault))?;
         b.settings().auth.request.set.push((variable, value));
         Ok(())
     })

@@ -32,9 +32,4 @@ pub static MODULE: Module = Module::new(
 
 const HSL: Contexts = Contexts::HSL;
 
-const DIRECTIVES: &[Directive] = &[
-    Directive::default_only("open_file_cache", HSL, "off", "open_file_cache off;"),
-    Directive::default_only("open_file_cache_errors", HSL, "off", "open_file_cache_errors off;"),
-    Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;"),
-    Directive::default_only("slice", HSL, "0", "slice 0;"),
-];
+const DIRECTIVES: &[Directive] = &[Directive::default_only("msie_refresh", HSL, "off", "msie_refresh off;")];

@@ -36,8 +36,7 @@ const DIRECTIVES: &[Directive] = &[
     Directive::flag("accept_mutex", Contexts::EVENTS, |b| &mut b.draft.main.accept_mutex)
         .default("off")
         .doc(
-            "In nginx, whether workers take turns in accepting; here the kernel wakes one thread \
-         a connection either way.",
+            "Has no effect: the kernel wakes one thread for a connection either way.",
         )
         .example("accept_mutex off;"),
     Directive::new("use", Contexts::EVENTS, Args::Exactly(1), "epoll", |b, d| {

@@ -48,22 +48,22 @@ const DIRECTIVES: &[Directive] = &[
     .example("http2_chunk_size 16k;"),
     Directive::ignored("http2_recv_buffer_size", Contexts::HTTP, Apply::IgnoredSize)
         .default("256k")
-        .doc("The size of a buffer in nginx; accepted and without effect here, where buffers are leased as needed.")
+        .doc("Has no effect: buffers are leased as they are needed.")
         .example("http2_recv_buffer_size 128k;"),
     Directive::ignored("http2_pool_size", Contexts::HS, Apply::IgnoredSize)
         .default("4k")
-        .doc("The size of a pool in nginx; accepted and without effect here.")
+        .doc("Has no effect: there are no pools of memory for requests.")
         .example("http2_pool_size 4k;"),
     Directive::ignored("http2_streams_index_size", Contexts::HS, Apply::IgnoredNumber)
         .default("32")
-        .doc("The size of a table in nginx; accepted and without effect here.")
+        .doc("Has no effect: the table of streams has the size that it needs.")
         .example("http2_streams_index_size 64;"),
 ];
 
 /// A directive that nginx accepts and warns of.
 const fn obsolete(name: &'static str, contexts: Contexts, syntax: &'static str, code: Code) -> Directive {
     Directive::new(name, contexts, Args::Exactly(1), syntax, code)
-        .doc("Obsolete since nginx 1.19.7 or 1.25.1; accepted with a warning, and without effect, as there.")
+        .doc("Has no effect: obsolete since nginx 1.19.7 or 1.25.1, and a warning as there.")
 }
 
 fn warn(b: &mut Builder<'_>, d: &conf::Directive, instead: &str) -> Result<(), Diagnostic> {

@@ -18,8 +18,10 @@ pub mod acme;
 pub mod addition;
 pub mod auth_basic;
 pub mod auth_request;
+pub mod brotli;
 pub mod cgi;
 pub mod charset;
+pub mod compression;
 pub mod control;
 pub mod core;
 pub mod default_only;
@@ -50,6 +52,7 @@ pub mod realip;
 pub mod referer;
 pub mod rewrite;
 pub mod secure_link;
+pub mod slice;
 pub mod ssi;
 pub mod ssl;
 pub mod static_files;
@@ -60,6 +63,7 @@ pub mod try_files;
 pub mod upstream;
 pub mod userid;
 mod validators;
+pub mod zstd;
 
 /// A module's part in a phase.
 pub type Handler = fn(&mut Exchange, &mut Env<'_>) -> Verdict;
@@ -158,6 +162,8 @@ pub static MODULES: &[&Module] = &[
     // After those that say which location leads where.
     &health_check::MODULE,
     &status::MODULE,
+    // The first of the header filters.
+    &slice::MODULE,
     &static_files::MODULE,
     &default_only::MODULE,
     // The header filters run in nginx's order: conditions (of static_files), scripts, fields set and added, what filters the
@@ -172,6 +178,9 @@ pub static MODULES: &[&Module] = &[
     &charset::MODULE,
     &ssi::MODULE,
     &gzip::MODULE,
+    &brotli::MODULE,
+    &zstd::MODULE,
+    &compression::MODULE,
     &static_files::ranges::MODULE,
     // In the log phase, scripts come before the access log.
     &log::MODULE,
@@ -308,7 +317,9 @@ pub(crate) fn run_body_filter(
     out: &mut Vec<u8>,
 ) -> Result<Flow, FilterFailed> {
     match filter {
+        BodyFilter::Slice(body) => slice::run(body, exchange, env, input, is_last, out),
         BodyFilter::Gunzip(decoder) => gunzip::run(decoder, exchange, env, input, is_last, out),
+        BodyFilter::Recode(recoder) => Ok(charset::run(recoder, input, out)),
         BodyFilter::Substitute(search) => Ok(sub_filter::run(search, exchange, env, input, is_last, out)),
         BodyFilter::Ssi(machine) => Ok(ssi::run(machine, exchange, env, input, out)),
     }
@@ -321,8 +332,10 @@ pub(crate) fn tell_body_filter(
     env: &mut Env<'_>,
     ended: Included,
 ) {
-    if let BodyFilter::Ssi(machine) = filter {
-        ssi::tell(machine, exchange, env, ended);
+    match filter {
+        BodyFilter::Ssi(machine) => ssi::tell(machine, exchange, env, ended),
+        BodyFilter::Slice(body) => slice::tell(body, &ended),
+        _ => {}
     }
 }
 
@@ -348,7 +361,7 @@ mod tests {
             names.map(|(_, module)| module.name).collect::<Vec<_>>()
         };
         assert_eq!(needed(b"/plain"), ["rewrite", "log"]);
-        assert_eq!(needed(b"/limited"), ["auth_request", "headers", "gzip", "log"]);
+        assert_eq!(needed(b"/limited"), ["auth_request", "headers", "compression", "log"]);
         assert_eq!(needed(b"/none"), [""; 0]);
     }
 

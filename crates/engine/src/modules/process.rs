@@ -95,7 +95,15 @@ fn look_at_user(b: &mut Builder<'_>) {
 }
 
 /// Modules of nginx's whose directives are here.
-const BUILT_IN: [&str; 3] = ["ndk_http_module", "ngx_http_lua_module", "ngx_http_headers_more_filter_module"];
+const BUILT_IN: [&str; 7] = [
+    "ndk_http_module",
+    "ngx_http_lua_module",
+    "ngx_http_headers_more_filter_module",
+    "ngx_http_brotli_filter_module",
+    "ngx_http_brotli_static_module",
+    "ngx_http_zstd_filter_module",
+    "ngx_http_zstd_static_module",
+];
 
 /// Takes the name of a module that is built in, and says so of one of nginx's that is not.
 fn load_module(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {

@@ -132,7 +132,12 @@ pub(super) fn append(exchange: &mut Exchange, env: &mut Env<'_>, data: &[u8], la
     let Some(mut encoder) = exchange.output.encoder.take() else {
         return append_encoded(exchange, env, data, last);
     };
-    encoder.write(data, last, exchange.output.at_once);
+    if !encoder.write(data, last, exchange.output.at_once) {
+        // As a filter that fails: what is cut must not look whole.
+        exchange.output.failed = true;
+        exchange.output.wire.clear();
+        return;
+    }
     if last {
         exchange.output.ratio = Some(encoder.ratio());
     }

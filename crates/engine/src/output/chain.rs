@@ -4,6 +4,8 @@
 //! them.
 
 use super::decoder::Decoder;
+use crate::modules::charset::recoder::Recoder;
+use crate::modules::slice::record::SliceBody;
 use crate::modules::ssi::machine::SsiMachine;
 use crate::modules::sub_filter::search::Substitution;
 use crate::subrequest::wanted::Subrequest;
@@ -11,8 +13,12 @@ use crate::subrequest::wanted::Subrequest;
 /// A filter of the body, with its state.
 #[derive(Debug)]
 pub(crate) enum BodyFilter {
+    /// `slice`.
+    Slice(SliceBody),
     /// `gunzip`.
     Gunzip(Box<Decoder>),
+    /// `charset` with a `charset_map`.
+    Recode(Recoder),
     /// `sub_filter`.
     Substitute(Box<Substitution>),
     /// `ssi`.

@@ -14,7 +14,7 @@ pub(crate) use body::ENOUGH;
 pub use body::{end_body, included, insert, pump, put_stub, room};
 pub use chain::{BodyStep, Include, Included};
 pub use decoder::{DecodeError, Decoder};
-pub use encoder::{Encoder, Ratio};
+pub use encoder::{Coding, Encoder, Ratio};
 pub use wire::{FilterFailed, Framing, HeadRefused, Output};
 
 use crate::exchange::Exchange;

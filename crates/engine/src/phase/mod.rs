@@ -106,6 +106,7 @@ pub fn redirect_internally(
         return Err(500);
     }
     exchange.route.uri_changes += 1;
+    exchange.subrequests.slice = None;
     if let Some(name) = uri.strip_prefix(b"@") {
         let Some(location) = env.config.server(exchange.route.server).named(name) else {
             let mut text = b"could not find named location \"@".to_vec();

@@ -10,6 +10,7 @@ pub use wanted::{Subrequest, SubrequestBody, Variables};
 use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
 use crate::log_line;
+use crate::modules::charset::own_charset;
 use crate::phase::{Cursor, Phase};
 use crate::variables;
 use http::{BodyFraming, Known};
@@ -71,6 +72,12 @@ pub fn begin(
         Variables::Copied => inner.slots.clone_from(&outer.slots),
         Variables::Own => {}
     }
+    if env.config.http.charsets.has_maps() {
+        inner.subrequests.charset = match outer.subrequests.is_inner() {
+            true => outer.subrequests.charset.clone(),
+            false => outer.response.content_type.as_deref().and_then(own_charset).unwrap_or_default().into(),
+        };
+    }
     inner.subrequests.ctx = wanted.ctx;
     inner.subrequests.bare = wanted.bare;
     inner.subrequests.captured = wanted.captured;
@@ -116,7 +123,21 @@ pub fn begin(
     inner.route.location = env.config.server(outer.route.server).scope;
     inner.route.internal = true;
     inner.route.cursor = Cursor { phase: Phase::ServerRewrite, handler: 0 };
+    if wanted.again {
+        stay(inner, outer);
+    }
     Ok(())
+}
+
+/// Has a subrequest begin where the request around it is.
+fn stay(inner: &mut Exchange, outer: &mut Exchange) {
+    inner.request.uri_changed = outer.request.uri_changed;
+    inner.captures.clone_from(&outer.captures);
+    inner.route.location = outer.route.location;
+    inner.route.rewritten = outer.route.rewritten;
+    inner.route.internal = outer.route.internal;
+    inner.route.cursor = Cursor { phase: Phase::Content, handler: 0 };
+    inner.subrequests.slice = outer.subrequests.slice.take();
 }
 
 /// Gives back what a subrequest has shared with the request around it.
@@ -124,6 +145,9 @@ pub fn end(inner: &mut Exchange, outer: &mut Exchange, variables: Variables) {
     if variables == Variables::Shared {
         std::mem::swap(&mut inner.slots, &mut outer.slots);
         std::mem::swap(&mut inner.subrequests.ssi.shared, &mut outer.subrequests.ssi.shared);
+    }
+    if let Some(slice) = inner.subrequests.slice.take() {
+        outer.subrequests.slice = Some(slice);
     }
     outer.limits.join(&mut inner.limits);
     inner.script.handle = None;
@@ -142,14 +166,8 @@ pub fn begin_again(inner: &mut Exchange, outer: &mut Exchange, env: &mut Env<'_>
         method: Some(outer.method().to_vec()),
         body: SubrequestBody::Outer,
         variables: Variables::Copied,
+        again: true,
         ..Subrequest::default()
     };
-    begin(inner, outer, env, wanted)?;
-    inner.request.uri_changed = outer.request.uri_changed;
-    inner.captures.clone_from(&outer.captures);
-    inner.route.location = outer.route.location;
-    inner.route.rewritten = outer.route.rewritten;
-    inner.route.internal = outer.route.internal;
-    inner.route.cursor = Cursor { phase: Phase::Content, handler: 0 };
-    Ok(())
+    begin(inner, outer, env, wanted)
 }

@@ -21,6 +21,8 @@ pub struct Subrequest {
     pub bare: bool,
     /// Its answer is a script's (a capture): filters that change a body do not see it, as in ngx_lua.
     pub captured: bool,
+    /// It is the request around it once more, where that has come to its upstream: no phase before that runs.
+    pub again: bool,
     /// What its answer is if that has no body.
     pub stub: Option<Vec<u8>>,
     /// The number of the table that a script gives it as its context; 0 for none.

@@ -188,7 +188,7 @@ impl Table {
         }
     }
 
-    /// Defines a variable that a named group of a regular expression gives its value.
+    /// Defines a variable that a named group of a regular expression, or `auth_request_set`, gives its value.
     ///
     /// # Errors
     /// As [`Table::define_slot`].

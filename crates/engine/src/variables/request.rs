@@ -3,7 +3,7 @@
 use super::{Family, Variable, read, write};
 use crate::exchange::{Body, Exchange};
 use crate::host::{Env, Level};
-use crate::modules::static_files;
+use crate::modules::{slice, static_files};
 use http::{BodyFraming, Known};
 
 pub(super) const VARIABLES: &[Variable] = &[
@@ -132,6 +132,11 @@ pub(super) const VARIABLES: &[Variable] = &[
             write::client(&exchange.connection, out);
             true
         },
+    ),
+    read(
+        "slice_range",
+        "The piece of a response that is fetched, as a Range: bytes=0-1048575; none without slice.",
+        |exchange, env, out| slice::range(exchange, env, out),
     ),
     read("http_host", "The field Host.", |exchange, _, out| field(exchange, Known::Host, b", ", out)),
     read("http_user_agent", "The field User-Agent.", |exchange, _, out| {

@@ -3,8 +3,7 @@
 use super::{Family, Variable, read, write};
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::output::Framing;
-use crate::output::Ratio;
+use crate::output::{Coding, Framing, Ratio};
 use http::{Known, Version};
 
 pub(super) const VARIABLES: &[Variable] = &[
@@ -14,12 +13,14 @@ pub(super) const VARIABLES: &[Variable] = &[
         out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status)]);
         true
     }),
-    read("gzip_ratio", "The ratio of the body to what it was compressed to.", |exchange, _, out| {
-        // nginx's rounding.
-        let Some(Ratio { plain, encoded: encoded @ 1.. }) = exchange.output.ratio else { return false };
-        let hundredths = (plain * 100 / encoded) + u64::from(plain * 1000 / encoded % 10 > 4);
-        out.extend_from_slice(format!("{}.{:02}", hundredths / 100, hundredths % 100).as_bytes());
-        true
+    read("gzip_ratio", "The ratio of the body to what gzip has made of it.", |exchange, _, out| {
+        ratio(exchange, Coding::Gzip, out)
+    }),
+    read("brotli_ratio", "The ratio of the body to what brotli has made of it.", |exchange, _, out| {
+        ratio(exchange, Coding::Brotli, out)
+    }),
+    read("zstd_ratio", "The ratio of the body to what zstd has made of it.", |exchange, _, out| {
+        ratio(exchange, Coding::Zstd, out)
     }),
     read("bytes_sent", "How many bytes were sent to the client.", |exchange, _, out| {
         write::number(out, exchange.output.sent);
@@ -91,6 +92,17 @@ pub(super) const VARIABLES: &[Variable] = &[
         chunked
     }),
 ];
+
+/// Appends how much smaller a body has become, with nginx's rounding. Returns false if it has not this coding.
+fn ratio(exchange: &Exchange, of: Coding, out: &mut Vec<u8>) -> bool {
+    let Some(Ratio { coding, plain, encoded: encoded @ 1.. }) = exchange.output.ratio else { return false };
+    if coding != of {
+        return false;
+    }
+    let hundredths = (plain * 100 / encoded) + u64::from(plain * 1000 / encoded % 10 > 4);
+    out.extend_from_slice(format!("{}.{:02}", hundredths / 100, hundredths % 100).as_bytes());
+    true
+}
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {

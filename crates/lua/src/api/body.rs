@@ -86,7 +86,10 @@ unsafe extern "C" fn read(bridge: *mut Bridge) -> c_int {
 
 unsafe extern "C" fn discard(bridge: *mut Bridge) {
     // SAFETY: see `read`.
-    if let Some(request) = unsafe { frame::request(bridge) } {
+    if let Some(request) = unsafe { frame::request(bridge) }
+        && !request.exchange.request.body_settled()
+    {
+        // One that was read stays, as in nginx.
         request.exchange.request.discard_wanted = true;
     }
 }
@@ -152,7 +155,8 @@ unsafe extern "C" fn set_data(bridge: *mut Bridge, data: *const u8, len: usize) 
 unsafe extern "C" fn set_file(bridge: *mut Bridge, path: *const u8, len: usize, removes: c_int) -> c_int {
     // SAFETY: see `read`; the string lives during the call.
     let (Some(request), path) = (unsafe { (frame::request(bridge), arg(path, len)) }) else { return 0 };
-    let open = OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+    let open =
+        OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0, kept: None };
     let Ok(opened) = request.env.host.open(open) else { return 0 };
     let (Some(file), Ok(name)) = (opened.file, std::str::from_utf8(path)) else { return 0 };
     let path = Path::new(name);

@@ -130,6 +130,7 @@ unsafe extern "C" fn add(bridge: *mut Bridge, capture: *const Capture) -> c_int 
             set: Vec::new(),
             bare: true,
             captured: true,
+            again: false,
             stub: None,
             ctx: capture.ctx as u64,
         };

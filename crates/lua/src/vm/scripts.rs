@@ -192,7 +192,8 @@ fn read(env: &mut Env<'_>, path: &[u8]) -> Result<Vec<u8>, LoadError> {
             status: if errno == NO_SUCH_FILE { 404 } else { 503 },
         }
     };
-    let request = OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+    let request =
+        OpenRequest { path, stat_only: false, symlinks: Symlinks::Follow, trusted_prefix: 0, kept: None };
     let opened = env.host.open(request).map_err(|error| cannot(b"open", error.errno))?;
     let file = opened.file.ok_or_else(|| cannot(b"read", IS_A_DIRECTORY))?;
     let mut code = Vec::new();

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use tls::Contexts;
+use transport::open_files::OpenFiles;
 use upstream::GroupSets;
 
 /// A generation on one thread. It is dropped with the last request that uses it.
@@ -25,6 +26,8 @@ pub(crate) struct Generation {
     pub(crate) logs: Logs,
     /// Its upstream groups and their idle connections.
     pub(crate) groups: Groups,
+    /// What its `open_file_cache`s know.
+    pub(crate) open_files: RefCell<OpenFiles>,
     /// Its TLS.
     pub(crate) contexts: Arc<Contexts>,
     /// Its scripts, if it has any.

@@ -442,6 +442,9 @@ impl ProxyRequest<'_, '_> {
                 None => {}
             }
         }
+        if result.is_ok() {
+            self.cx.send_filtered().await?;
+        }
         result.map(|_| None)
     }
 

@@ -71,7 +71,6 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         let messages = (has_pieces && streams::is_grpc(request.cx.exchange)).then(MessagePlace::default);
         request.cx.client.conn_state.stream_from(stream_from_ms);
         let body = BodyReader::new(framing.body);
-        let (position, progress) = (0, None);
         Ok(BodyRelay {
             request,
             conn,
@@ -81,10 +80,10 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
             body,
             spool,
             rules,
-            position,
+            position: 0,
             began_us,
             messages,
-            progress,
+            progress: None,
             storing,
             is_detached: false,
         })
@@ -162,10 +161,8 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
 
     /// Returns true if the body is whole when the upstream closes now.
     fn may_end(&self) -> bool {
-        match &self.conn.fastcgi {
-            Some(fastcgi) => fastcgi.may_end(),
-            None => matches!(self.body, BodyReader::UntilClose),
-        }
+        let is_open = matches!(self.body, BodyReader::UntilClose);
+        self.conn.fastcgi.as_ref().map_or(is_open, |fastcgi| fastcgi.may_end())
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>, UpstreamFault> {
@@ -213,8 +210,11 @@ impl<'r, 'a, 'b> BodyRelay<'r, 'a, 'b> {
         if self.rules.filtered {
             let data = self.conn.read_buffer.slice(range);
             cx.engine(|exchange, env| output::write_body(exchange, env, data, piece.done))?;
+            if piece.done {
+                // What filters ask for at the body's end comes when the upstream is free.
+                return self.send_wire().await;
+            }
             self.send_filtered().await?;
-            // Filters take long: others are served in between.
             if self.position / YIELD_AFTER != (self.position - whole.len() as u64) / YIELD_AFTER {
                 tokio::task::yield_now().await;
             }

@@ -49,10 +49,6 @@ pub(crate) fn with_env<T>(
 /// The functions of a host that are the same for all of this process: files, and the names of machine and process.
 macro_rules! files_and_names {
     () => {
-        fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
-            files::open(request)
-        }
-
         fn removal(&mut self, path: &Path) -> Rc<dyn Any> {
             files::removal(path)
         }
@@ -85,6 +81,16 @@ macro_rules! files_and_names {
 
 impl Host for ThreadHost<'_> {
     files_and_names!();
+
+    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+        match request.kept {
+            None => files::open(request),
+            Some(kept) => {
+                let now_ms = self.thread.clock.now().monotonic_ms();
+                self.generation.open_files.borrow_mut().open(request, kept, now_ms)
+            }
+        }
+    }
 
     fn now(&self) -> Now {
         self.thread.clock.now()
@@ -204,6 +210,10 @@ pub(crate) struct BootHost<'a> {
 
 impl Host for BootHost<'_> {
     files_and_names!();
+
+    fn open(&mut self, request: OpenRequest<'_>) -> Result<Opened, FileError> {
+        files::open(request)
+    }
 
     fn now(&self) -> Now {
         self.clock.fresh()

@@ -145,6 +145,7 @@ impl Harness {
                 number: 1,
                 logs: Logs::new(&config, &plant.files, &LogTarget::Stderr, &errors, &gathering),
                 groups: Groups::new(&config, &shared, &routing, None, &health, |_| 0),
+                open_files: RefCell::default(),
                 contexts: Arc::default(),
                 scripts: None,
                 routing: RefCell::default(),

@@ -3,10 +3,12 @@
 //! Must never wait for an answer: each thread gives its own when its loop gets to it.
 
 use crate::context::counters::Counters;
+use crate::proxy::cache::files;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
 use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use engine::Routing;
+use engine::modules::proxy::cache::CacheZone;
 use prober::Prober;
 use statistics::Collector;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -241,6 +243,12 @@ impl DataPlane for WorkerBus {
 
     fn held(&self, keys: usize) {
         self.reloads.held(keys);
+    }
+
+    fn purge(&self, zones: Vec<CacheZone>, keys: Option<Vec<Vec<u8>>>, reply: Reply<u64>) {
+        let thread = std::thread::Builder::new().name("purge".into());
+        // If it cannot be started, the reply is dropped, and who asks learns that.
+        drop(thread.spawn(move || reply(files::purge(&zones, keys.as_deref()))));
     }
 
     fn reload(&self, actor: String, reply: Reply<Reloaded>) {

@@ -175,7 +175,7 @@ fn note(zone: &CacheZone, name: KeyHash, path: &Path) -> Result<bool, String> {
         files::rewrite(zone, name, &stored).map_err(|error| error.to_string())?;
     }
     let main = KeyHash::of(&stored.meta.key);
-    if let Some(Removal(name)) = zone.zone.loaded(name, main, bytes, now_s()) {
+    if let Some(Removal(name)) = zone.zone.loaded(name, main, bytes, (now_s(), 0)) {
         files::remove(zone, name);
         return Ok(false);
     }

@@ -81,6 +81,7 @@ impl GenerationBuilder {
             number: new.number,
             logs,
             groups,
+            open_files: RefCell::default(),
             contexts: new.contexts,
             at_end: self.at_end(&new.config),
             scripts,

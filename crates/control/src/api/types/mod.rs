@@ -4,6 +4,7 @@
 //! decide anything: the terms are `switch`'s and `statistics`' own. Times are milliseconds since 1970 (`_ms`) or microseconds (`_us`); durations in requests are strings as in
 //! nginx.conf ("10m", "1h30m").
 
+mod cache;
 mod check;
 mod commit;
 mod event;
@@ -21,6 +22,7 @@ pub use crate::receipt::{
     ChangedServer, Drain, DrainState, GateResult, Held, KeyChange, MovedTraffic, OldestRequest, Outcome,
     Receipt, ServerResult, WorkerAck,
 };
+pub use cache::{Cache, Caches, PurgeOrder, PurgedCache};
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};
 pub use event::{Event, Happening};

@@ -36,7 +36,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .default("zone=ngx_acme_shared:256k")
-    .doc("Without effect, as certificates take the memory that they need.")
+    .doc("Has no effect: certificates take the memory that they need.")
     .example("acme_shared_zone zone=acme:1m;"),
 ];
 

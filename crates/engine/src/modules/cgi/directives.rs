@@ -75,7 +75,7 @@ pub(super) const FASTCGI: &[Directive] = &[
         b.size(&d.args[0]).map(drop)
     })
     .default("0")
-    .doc("Without effect, as on Linux in nginx.")
+    .doc("Has no effect: on Linux it has none in nginx either.")
     .example("fastcgi_send_lowat 0;"),
 ];
 

@@ -25,9 +25,8 @@ pub(super) const SIZES: &[Directive] = &[
 ];
 
 const fn pool_size(name: &'static str, contexts: Contexts) -> Directive {
-    Directive::ignored(name, contexts, Apply::IgnoredSize).doc(
-        "The size of a table or pool in nginx; accepted and without effect here, where they grow as needed.",
-    )
+    Directive::ignored(name, contexts, Apply::IgnoredSize)
+        .doc("Has no effect: tables and pools grow as they need to.")
 }
 
 pub(super) const DIRECTIVES: &[Directive] = &[

@@ -248,6 +248,10 @@ settings! {
         pub health: super::health_check::HealthSettings = super::health_check::HealthSettings::default(),
         /// The zones of `proxy_cache` and its like.
         pub caches: super::proxy::cache::CacheZones = super::proxy::cache::CacheZones::default(),
+        /// How many `open_file_cache` there are.
+        pub open_file_caches: usize = 0,
+        /// The charsets that are named, and the maps between them.
+        pub charsets: super::charset::Charsets = super::charset::Charsets::default(),
         /// There is an `http` block.
         pub present: bool = false,
     }

@@ -85,12 +85,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .doc("Has no effect: the table of a compressor has the size that belongs to its level.")
         .example("gzip_hash 64k;"),
     Directive::new("gzip_static", Contexts::HSL, Args::Exactly(1), "on | off | always", |b, d| {
-        let precompressed = match d.args[0].str()? {
-            "on" => Precompressed::On,
-            "off" => Precompressed::Off,
-            "always" => Precompressed::Always,
-            _ => return Err(invalid_choice(&d.args[0])),
-        };
+        let precompressed = Precompressed::read(&d.args[0])?;
         b.write(d, |s| &mut s.filters.gzip.precompressed, precompressed)
     })
     .default("off")

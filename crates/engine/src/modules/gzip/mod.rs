@@ -1,27 +1,23 @@
-//! Compressed answers (ngx_http_gzip_filter_module, ngx_http_gzip_static_module).
+//! Answers compressed with gzip (ngx_http_gzip_filter_module, ngx_http_gzip_static_module).
 //!
-//! Owns which answers are compressed, and for whom. The bytes are [`Encoder`]'s, which
-//! the output holds while a body passes through it.
+//! Owns the settings, and whose answers may be compressed so.
 
-mod accept;
+pub(crate) mod accept;
 mod directives;
 
-use super::{Module, media_types, static_files, validators};
+use super::{Module, static_files};
+use crate::config::invalid_choice;
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::output::{Encoder, HeadRefused};
 use crate::regex::Regex;
 use crate::setting::settings;
 use bstr::ByteSlice;
+use conf::{Diagnostic, Word};
 use http::date::parse_http_date;
 use http::{Known, Version};
 
-/// The module.
-pub static MODULE: Module = Module {
-    header_filter: Some(filter),
-    is_needed: Some(|_, settings| *settings.filters.gzip.on),
-    ..Module::new("gzip", &[directives::DIRECTIVES])
-};
+/// The module. Which answers are compressed is for [`super::compression`] to say.
+pub static MODULE: Module = Module::new("gzip", &[directives::DIRECTIVES]);
 
 /// What must be so for an answer to a request that came through a proxy (`gzip_proxied`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,16 +32,28 @@ pub struct Proxied {
     no_etag: bool,
 }
 
-/// `gzip_static`.
+/// `gzip_static` and its like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precompressed {
     /// Files are sent as they are.
     #[default]
     Off,
-    /// A file with `.gz` behind its name is sent to those who accept it.
+    /// A file with `.gz` (`.br`, `.zst`) behind its name is sent to those who accept it.
     On,
     /// It is sent to all.
     Always,
+}
+
+impl Precompressed {
+    /// Reads a word.
+    pub(super) fn read(word: &Word) -> Result<Precompressed, Diagnostic> {
+        match word.str()? {
+            "on" => Ok(Precompressed::On),
+            "off" => Ok(Precompressed::Off),
+            "always" => Ok(Precompressed::Always),
+            _ => Err(invalid_choice(word)),
+        }
+    }
 }
 
 settings! {
@@ -74,32 +82,6 @@ settings! {
     }
 }
 
-/// Decides if the answer is compressed, and changes its head for that.
-fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
-    let response = &exchange.response;
-    if !*settings.on
-        || !matches!(response.status, 200 | 403 | 404)
-        || response.headers.get(Known::ContentEncoding).is_some_and(|coding| !coding.is_empty())
-        || response.content_length.is_some_and(|len| len < *settings.min_length)
-        || !media_types::contains(settings.types.get(), response.content_type.as_deref().unwrap_or_default())
-    {
-        return Ok(());
-    }
-    exchange.output.varies = true;
-    if !accepts(exchange, env) {
-        return Ok(());
-    }
-    let response = &mut exchange.response;
-    exchange.output.encoder =
-        Some(Box::new(Encoder::gzip(*settings.level, *settings.window_bits, response.content_length)));
-    response.headers.push_known(Known::ContentEncoding, b"gzip");
-    validators::forget_length(response);
-    validators::forget_ranges(response);
-    validators::weaken_etag(response);
-    Ok(())
-}
-
 /// Returns true if the request's answer may be compressed with gzip (ngx_http_gzip_ok).
 pub fn accepts(exchange: &Exchange, env: &Env<'_>) -> bool {
     let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
@@ -108,7 +90,7 @@ pub fn accepts(exchange: &Exchange, env: &Env<'_>) -> bool {
     if exchange.subrequests.is_inner() {
         return false;
     }
-    if !fields.get(Known::AcceptEncoding).is_some_and(|accepted| accept::accepts(accepted, b"gzip"))
+    if fields.get(Known::AcceptEncoding).and_then(|accepted| accept::weight(accepted, b"gzip")).is_none()
         || head.version < *settings.version
     {
         return false;

@@ -60,7 +60,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("lua_socket_buffer_size 16k;"),
     Directive::size("lua_socket_send_lowat", Contexts::HSLI, |b| &mut b.settings().lua.sockets.send_lowat)
         .default("0")
-        .doc("Read, and without effect, as nginx's send_lowat is on Linux.")
+        .doc("Has no effect: on Linux it has none in nginx either.")
         .example("lua_socket_send_lowat 0;"),
     Directive::flag("lua_socket_log_errors", Contexts::HSLI, |b| &mut b.settings().lua.sockets.log_errors)
         .default("on")

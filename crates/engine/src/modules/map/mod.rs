@@ -68,17 +68,11 @@ const DIRECTIVES: &[Directive] = &[
         .example("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
     Directive::ignored("map_hash_max_size", Contexts::HTTP, Apply::IgnoredNumber)
         .default("2048")
-        .doc(
-            "How large nginx's tables for map may grow. Without effect: the tables take the size \
-         they need.",
-        )
+        .doc("Has no effect: tables of map take the size that they need.")
         .example("map_hash_max_size 4096;"),
     Directive::ignored("map_hash_bucket_size", Contexts::HTTP, Apply::IgnoredNumber)
         .default("64")
-        .doc(
-            "How long keys in nginx's tables for map may be. Without effect: keys may be of any \
-         length.",
-        )
+        .doc("Has no effect: keys of map may be of any length.")
         .example("map_hash_bucket_size 128;"),
     Directive::new("geo", Contexts::HTTP, Args::Block(1, 2), "[$address] $variable { … }", geo::apply)
         .doc(

@@ -217,7 +217,7 @@ pub fn accept_head(
         exchange.response.allow_ranges = true;
     }
     exchange.response.from_upstream = caching == Caching::None;
-    warn_of_charset(exchange, env, proxy);
+    heed_charset(exchange, env, proxy);
     if !exchange.upstream.buffering.unwrap_or(*proxy.buffers.buffering) {
         // nginx passes unbuffered answers on at the upstream's own speed.
         exchange.route.limit_rate = Some(0);
@@ -423,13 +423,19 @@ fn keep_absent_server_and_date(exchange: &mut Exchange, settings: &ProxySettings
     }
 }
 
-/// Without `charset` in the configuration there is no charset that `X-Accel-Charset` could name.
-fn warn_of_charset(exchange: &Exchange, env: &mut Env<'_>, settings: &ProxySettings) {
-    let Some(charset) = exchange.upstream.headers.get(Known::XAccelCharset) else { return };
+/// Takes note of the charset that a peer wants its response to have.
+fn heed_charset(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySettings) {
+    let Exchange { upstream, response, .. } = &mut *exchange;
+    upstream.charset.clear();
+    let Some(charset) = upstream.headers.get(Known::XAccelCharset) else { return };
     if charset.is_empty()
         || settings.response.ignore.has(Known::XAccelCharset)
-        || exchange.response.content_type.is_none()
+        || response.content_type.is_none()
     {
+        return;
+    }
+    if env.config.http.charsets.is_known(charset) {
+        upstream.charset.extend_from_slice(charset);
         return;
     }
     let line = [b"unknown charset \"", charset, b"\" to override", READING.as_bytes()].concat();

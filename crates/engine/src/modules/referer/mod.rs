@@ -89,11 +89,11 @@ const DIRECTIVES: &[Directive] = &[
     ),
     Directive::ignored("referer_hash_max_size", PLACES, Apply::IgnoredNumber)
         .default("2048")
-        .doc("The size of a table of nginx's; without effect here, where it sizes itself.")
+        .doc("Has no effect: the table of names has the size that it needs.")
         .example("referer_hash_max_size 2048;"),
     Directive::ignored("referer_hash_bucket_size", PLACES, Apply::IgnoredNumber)
         .default("64")
-        .doc("The same.")
+        .doc("Has no effect: the table of names has the size that it needs.")
         .example("referer_hash_bucket_size 64;"),
 ];
 

@@ -1,7 +1,7 @@
 //! The conditions of `if`.
 
 use crate::exchange::Exchange;
-use crate::host::{Env, Level, OpenRequest, Symlinks};
+use crate::host::{Env, KeptOpen, Level, OpenRequest, Symlinks};
 use crate::log_line;
 use crate::modules::core::keep_named_captures;
 use crate::modules::static_files::confine;
@@ -23,8 +23,9 @@ pub enum FileTest {
 }
 
 impl FileTest {
-    fn holds(self, env: &mut Env<'_>, path: &[u8]) -> bool {
-        let request = OpenRequest { path, stat_only: true, symlinks: Symlinks::Follow, trusted_prefix: 0 };
+    fn holds(self, env: &mut Env<'_>, path: &[u8], kept: Option<KeptOpen>) -> bool {
+        let request =
+            OpenRequest { path, stat_only: true, symlinks: Symlinks::Follow, trusted_prefix: 0, kept };
         env.host.open(request).is_ok_and(|found| match self {
             FileTest::File => found.is_file,
             FileTest::Directory => found.is_dir,
@@ -109,8 +110,10 @@ impl Condition {
             }
             Condition::File { path, test, negated } => {
                 let mut whole = Vec::new();
+                let files = &env.config.location(exchange.route.location).settings.static_files;
+                let kept = files.open_cache.kept();
                 let is_there = confine::append_in_rewrite(path, exchange, env, quote, &mut whole).is_ok()
-                    && test.holds(env, &whole);
+                    && test.holds(env, &whole, kept);
                 Ok(is_there != *negated)
             }
         }

@@ -41,11 +41,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("default_type application/octet-stream;"),
     Directive::ignored("types_hash_max_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("1024")
-        .doc("Without effect here: the table of types finds its size by itself.")
+        .doc("Has no effect: the table of types finds its size by itself.")
         .example("types_hash_max_size 2048;"),
     Directive::ignored("types_hash_bucket_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("64")
-        .doc("Without effect here: the table of types finds its size by itself.")
+        .doc("Has no effect: the table of types finds its size by itself.")
         .example("types_hash_bucket_size 64;"),
     Directive::flag("etag", Contexts::HSL, |b| &mut b.settings().static_files.etag)
         .default("on")

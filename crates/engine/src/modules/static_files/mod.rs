@@ -8,6 +8,7 @@ mod conditional;
 pub mod confine;
 mod directives;
 mod index;
+pub mod open_cache;
 pub mod path;
 mod path_errors;
 mod random_index;
@@ -68,6 +69,8 @@ settings! {
     nested {
         /// Listings of directories.
         pub listing: ListingSettings,
+        /// `open_file_cache`.
+        pub open_cache: open_cache::OpenCacheSettings,
     }
 }
 
@@ -81,7 +84,7 @@ pub static MODULE: Module = Module {
     ],
     checkers: &[(Phase::Content, answer)],
     header_filter: Some(conditional::filter),
-    ..Module::new("static_files", &[directives::DIRECTIVES, autoindex::DIRECTIVES])
+    ..Module::new("static_files", &[directives::DIRECTIVES, autoindex::DIRECTIVES, open_cache::DIRECTIVES])
 };
 
 /// Runs the content phase; nothing but files is left to serve the request at its end.

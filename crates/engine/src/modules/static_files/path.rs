@@ -132,8 +132,9 @@ pub fn open(
     stat_only: bool,
 ) -> Result<Opened, FileError> {
     let config = env.config;
-    let rule = config.location(exchange.route.location).settings.static_files.disable_symlinks.get();
-    let mut request = OpenRequest { path, stat_only, symlinks: rule.treatment, trusted_prefix: 0 };
+    let settings = &config.location(exchange.route.location).settings.static_files;
+    let (rule, kept) = (settings.disable_symlinks.get(), settings.open_cache.kept());
+    let mut request = OpenRequest { path, stat_only, symlinks: rule.treatment, trusted_prefix: 0, kept };
     if let Some(from) = &rule.from {
         let from = from.value(exchange, env);
         if !from.is_empty() && path.starts_with(&from) {

@@ -29,7 +29,7 @@ const DIRECTIVES: &[Directive] =
     .example("max_ranges 1;")];
 
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let Exchange { request, response, route, upstream, .. } = exchange;
+    let Exchange { request, response, route, upstream, subrequests, .. } = exchange;
     if !response.allow_ranges || response.status != 200 || request.head.version == Version::Http09 {
         return Ok(());
     }
@@ -38,7 +38,10 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     if max_ranges == Some(0) {
         return Ok(());
     }
-    if response.from_upstream || upstream.cache.as_ref().is_some_and(|record| record.is_storing()) {
+    if subrequests.slice.is_some()
+        || response.from_upstream
+        || upstream.cache.as_ref().is_some_and(|record| record.is_storing())
+    {
         // One part can be cut out of a body that passes by.
         max_ranges = Some(1);
     }
@@ -72,7 +75,10 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
             range::content_range(range, len, &mut value);
             response.headers.set_known(Known::ContentRange, &value);
             response.content_length = Some(range.end - range.start);
-            response.parts.push(part(range));
+            match &mut subrequests.slice {
+                Some(slice) => slice.choose(range.clone()),
+                None => response.parts.push(part(range)),
+            }
         }
         _ => answer_several(response, &ranges, len, Boundary::new(env.host.random())),
     }

@@ -3,7 +3,8 @@
 use super::path::{self, log_failure, log_path};
 use crate::exchange::Exchange;
 use crate::host::{Env, FileError, Level, Opened};
-use crate::modules::gzip::{self, Precompressed};
+use crate::modules::compression::{self, Candidate};
+use crate::output::Coding;
 use crate::phase::{Content, FilePart, Verdict};
 use http::Known;
 use http::escape::{Escape, escape};
@@ -30,11 +31,12 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_pos
         return Verdict::Refuse(status);
     }
     let compressed = precompressed(exchange, env, path);
-    let is_compressed = compressed.is_some();
-    let opened = match compressed.map_or_else(|| path::open(exchange, env, path, false), Ok) {
-        Ok(opened) => opened,
-        Err(error) => return refuse(exchange, env, path, error),
-    };
+    let coding = compressed.as_ref().map(|(coding, _)| *coding);
+    let opened =
+        match compressed.map_or_else(|| path::open(exchange, env, path, false), |(_, opened)| Ok(opened)) {
+            Ok(opened) => opened,
+            Err(error) => return refuse(exchange, env, path, error),
+        };
     if opened.is_dir {
         exchange.response.location = Some(with_slash(exchange));
         return Verdict::Refuse(301);
@@ -59,33 +61,30 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_pos
         response.headers.push_known(Known::ETag, etag(opened.modified_s, opened.len, &mut tag));
     }
     super::set_content_type(exchange, env);
-    if is_compressed {
-        exchange.response.headers.push_known(Known::ContentEncoding, b"gzip");
+    if let Some(coding) = coding {
+        exchange.response.headers.push_known(Known::ContentEncoding, coding.name());
     }
-    exchange.response.allow_ranges = !is_compressed;
+    exchange.response.allow_ranges = coding.is_none();
     Verdict::Serve(match opened.len {
         0 => Content::Empty,
         len => Content::File { file, parts: vec![FilePart::Range { offset: 0, len }] },
     })
 }
 
-/// Opens the compressed file beside the one that is asked for, if `gzip_static` says so and there is one
+/// Opens a compressed file beside the one that is asked for, if `gzip_static` or its like say so and there is one
 /// (ngx_http_gzip_static_module).
-fn precompressed(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>) -> Option<Opened> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
-    let accepted = match *settings.precompressed {
-        Precompressed::Off => return None,
-        Precompressed::On => gzip::accepts(exchange, env),
-        Precompressed::Always => true,
-    };
-    if !accepted && !*settings.vary {
-        return None;
+fn precompressed(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>) -> Option<(Coding, Opened)> {
+    let len = path.len();
+    for Candidate { coding, is_accepted, varies } in compression::precompressed(exchange, env) {
+        path.extend_from_slice(coding.ending());
+        let opened = path::open(exchange, env, path, false).ok().filter(|opened| opened.is_file);
+        path.truncate(len);
+        exchange.output.varies |= opened.is_some() && varies;
+        if let Some(opened) = opened.filter(|_| is_accepted) {
+            return Some((coding, opened));
+        }
     }
-    path.extend_from_slice(b".gz");
-    let opened = path::open(exchange, env, path, false).ok().filter(|opened| opened.is_file);
-    path.truncate(path.len() - 3);
-    exchange.output.varies |= opened.is_some() && *settings.precompressed == Precompressed::On;
-    opened.filter(|_| accepted)
+    None
 }
 
 fn refuse(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], error: FileError) -> Verdict {

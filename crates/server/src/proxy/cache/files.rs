@@ -4,7 +4,7 @@
 //! after that. Neither is synced: a killed process leaves whole files and temporary ones; after a fall of the system, what was
 //! not verified since is not served (`cache::record`).
 
-use cache::{KeyHash, MAX_META_BYTES, MetaFault, RECORD_BYTES, Removal, StoredMeta};
+use cache::{KeyHash, MAX_META_BYTES, MetaFault, Purged, RECORD_BYTES, Removal, StoredMeta};
 use engine::modules::proxy::cache::{CacheZone, StoredResponse};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -144,6 +144,28 @@ pub(crate) fn rewrite(zone: &CacheZone, name: KeyHash, stored: &StoredResponse) 
         return Ok(());
     }
     file.write_all_at(&stored.meta.record(&stored.meta.texts()), 0)
+}
+
+/// Removes the file of a response.
+pub(crate) fn remove(zone: &CacheZone, name: KeyHash) {
+    // It fails if it is gone already, which is fine.
+    let _ = std::fs::remove_file(path(zone, name));
+}
+
+/// Forgets the responses of these keys, or all of them, and removes their files. Returns how many there were.
+pub(crate) fn purge(zones: &[CacheZone], keys: Option<&[Vec<u8>]>) -> u64 {
+    let mut responses = 0;
+    for zone in zones {
+        let mut gone = |purged: Purged| {
+            responses += purged.responses;
+            purged.files.into_iter().for_each(|name| remove(zone, name));
+        };
+        match keys {
+            Some(keys) => keys.iter().for_each(|key| gone(zone.zone.purge(KeyHash::of(key)))),
+            None => gone(zone.zone.purge_all()),
+        }
+    }
+    responses
 }
 
 /// A file that is not finished. It is removed unless it is.

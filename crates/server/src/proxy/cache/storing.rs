@@ -73,8 +73,11 @@ impl Storing {
         let Some(zone) = config.http.caches.get(record.zone) else { return };
         match file.finish(zone, name, &meta.record(&texts)) {
             Ok(()) => {
-                if let Some(mut used) = record.used.take() {
-                    used.stored(body_start + body_len);
+                if let Some(mut used) = record.used.take()
+                    && !used.stored(body_start + body_len, record.purges)
+                {
+                    // Its key was purged meanwhile.
+                    super::files::remove(zone, name);
                 }
             }
             Err(error) => Self::failed(cx, &error),

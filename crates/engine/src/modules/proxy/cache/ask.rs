@@ -25,7 +25,8 @@ pub fn ask(exchange: &mut Exchange, env: &mut Env<'_>, plan: &Plan) -> Result<bo
         return Ok(false);
     }
     let Some(zone) = zone(exchange, env, cache)? else { return Ok(false) };
-    let mut record = Box::new(CacheRecord { zone, may_store: true, ..CacheRecord::default() });
+    let purges = env.config.http.caches.get(zone).map_or(0, |zone| zone.zone.purges());
+    let mut record = Box::new(CacheRecord { zone, purges, may_store: true, ..CacheRecord::default() });
     record.fetches_with_get = is_head && *cache.convert_head;
     append_key(exchange, env, settings, plan, &mut record.key);
     record.main = KeyHash::of(&record.key);

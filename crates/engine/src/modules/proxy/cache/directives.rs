@@ -1,6 +1,6 @@
 //! The directives about kept responses, which all families but that of gRPC have, and how they are read.
 
-use super::{CacheZone, Pace, ZoneChoice};
+use super::{CacheZone, ZoneChoice};
 use crate::config::{Builder, invalid_choice, invalid_parameter, invalid_value, once};
 use crate::modules::proxy::PassKind;
 use crate::setting::Setting;
@@ -177,25 +177,11 @@ pub(in crate::modules) fn path(
     d: &conf::Directive,
     kind: PassKind,
 ) -> Result<(), Diagnostic> {
-    let mut limits = ZoneLimits { entries: 0, inactive_s: 600, max_bytes: u64::MAX };
     let path = b.path(&d.args[0])?;
     if d.args[0].text().is_empty() {
         return Err(invalid_value(&d.args[0]));
     }
-    let mut zone = CacheZone {
-        name: Box::default(),
-        kind,
-        path,
-        levels: Levels::default(),
-        limits,
-        min_free: 0,
-        uses_temp_path: true,
-        filling: Pace::default(),
-        clearing: Pace::default(),
-        zone: Arc::new(Zone::new(limits)),
-        is_declared: true,
-        named_at: d.words_span(),
-    };
+    let mut zone = CacheZone { path, is_declared: true, ..CacheZone::named("", kind, d.words_span()) };
     for word in &d.args[1..] {
         let text = word.str()?;
         let (name, value) = text.split_once('=').ok_or_else(|| invalid_parameter(word))?;
@@ -225,12 +211,13 @@ pub(in crate::modules) fn path(
                     return Err(Diagnostic::error(word.span, text).help("a zone has 8k or more"));
                 }
                 zone.name = name.into();
-                limits.entries = ZoneLimits::entries_in(size);
+                zone.limits.entries = ZoneLimits::entries_in(size);
             }
             "inactive" => {
-                limits.inactive_s = time_ms().map(|ms| ms / 1000).ok_or_else(|| wrong("inactive value"))?;
+                zone.limits.inactive_s =
+                    time_ms().map(|ms| ms / 1000).ok_or_else(|| wrong("inactive value"))?;
             }
-            "max_size" => limits.max_bytes = size().ok_or_else(|| wrong("max_size value"))?,
+            "max_size" => zone.limits.max_bytes = size().ok_or_else(|| wrong("max_size value"))?,
             "min_free" => zone.min_free = size().ok_or_else(|| wrong("min_free value"))?,
             "loader_files" => zone.filling.files = number().ok_or_else(|| wrong("loader_files value"))?,
             "loader_sleep" => zone.filling.sleep_ms = time_ms().ok_or_else(|| wrong("loader_sleep value"))?,
@@ -246,7 +233,7 @@ pub(in crate::modules) fn path(
             }
             "purger" | "purger_files" | "purger_sleep" | "purger_threshold" => {
                 return Err(
-                    invalid_parameter(word).help("nginx's open edition has no purger either; leave it out")
+                    invalid_parameter(word).help("nginx's open edition has no purger either; leave it out, and purge with `pointsman cache purge`")
                 );
             }
             _ => return Err(invalid_parameter(word)),
@@ -256,8 +243,7 @@ pub(in crate::modules) fn path(
         let text = format!("\"{}\" must have \"keys_zone\" parameter", d.name.text());
         return Err(Diagnostic::error(d.span, text).help("keys_zone=NAME:10m"));
     }
-    zone.limits = limits;
-    zone.zone = Arc::new(Zone::new(limits));
+    zone.zone = Arc::new(Zone::new(zone.limits));
     b.draft.http.caches.declare(zone)
 }
 

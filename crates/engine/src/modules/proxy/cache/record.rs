@@ -63,6 +63,8 @@ pub struct StoredResponse {
 pub struct CacheRecord {
     /// Which zone: a number in [`crate::Config::caches`].
     pub zone: usize,
+    /// How many purges the zone has had when the request asked it.
+    pub purges: u64,
     /// The key.
     pub key: Vec<u8>,
     /// Its hash.
@@ -94,6 +96,7 @@ impl CacheRecord {
     pub fn for_update(&mut self) -> CacheRecord {
         CacheRecord {
             zone: self.zone,
+            purges: self.purges,
             key: self.key.clone(),
             main: self.main,
             name: self.name,

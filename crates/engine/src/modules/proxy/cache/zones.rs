@@ -54,6 +54,32 @@ pub struct CacheZone {
     pub(super) named_at: Span,
 }
 
+impl CacheZone {
+    /// Returns the family of directives that it is for: `proxy`, `fastcgi` and the like.
+    pub fn family(&self) -> &'static str {
+        self.kind.row().prefix
+    }
+
+    /// Returns a zone that is named and not declared yet.
+    pub(super) fn named(name: &str, kind: PassKind, named_at: Span) -> CacheZone {
+        let limits = ZoneLimits { entries: 1, inactive_s: 600, max_bytes: u64::MAX };
+        CacheZone {
+            name: name.into(),
+            kind,
+            path: PathBuf::new(),
+            levels: Levels::default(),
+            limits,
+            min_free: 0,
+            uses_temp_path: true,
+            filling: Pace::default(),
+            clearing: Pace::default(),
+            zone: Arc::new(Zone::new(limits)),
+            is_declared: false,
+            named_at,
+        }
+    }
+}
+
 /// All zones.
 #[derive(Clone, Debug, Default)]
 pub struct CacheZones(Vec<CacheZone>);
@@ -79,21 +105,7 @@ impl CacheZones {
         if let Some(number) = self.find(kind, name.as_bytes()) {
             return number;
         }
-        let limits = ZoneLimits { entries: 1, inactive_s: 600, max_bytes: u64::MAX };
-        self.0.push(CacheZone {
-            name: name.into(),
-            kind,
-            path: PathBuf::new(),
-            levels: Levels::default(),
-            limits,
-            min_free: 0,
-            uses_temp_path: true,
-            filling: Pace::default(),
-            clearing: Pace::default(),
-            zone: Arc::new(Zone::new(limits)),
-            is_declared: false,
-            named_at,
-        });
+        self.0.push(CacheZone::named(name, kind, named_at));
         self.0.len() - 1
     }
 

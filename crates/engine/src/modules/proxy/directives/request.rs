@@ -31,14 +31,11 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
         .example("proxy_http_version 1.0;"),
     Directive::ignored("proxy_headers_hash_max_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("512")
-        .doc(
-            "In nginx the size of a table; here tables have the size they need, and it is \
-         without effect.",
-        )
+        .doc("Has no effect: tables of fields have the size that they need.")
         .example("proxy_headers_hash_max_size 512;"),
     Directive::ignored("proxy_headers_hash_bucket_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("64")
-        .doc("In nginx the size of a table's rows; here it is without effect.")
+        .doc("Has no effect: tables of fields have the size that they need.")
         .example("proxy_headers_hash_bucket_size 64;"),
 ];
 
