@@ -5,13 +5,14 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # Where the example runs: its logs, its pid file and its temporary files.
 RUN_DIR := $(abspath $(TARGET))/switch
 
-.PHONY: help run test build-tests lint bench counts fuzz deb install lint-format lint-clippy lint-tidy lint-docs lint-deny
+.PHONY: help run test build-tests lint bench counts fuzz deb install screenshots lint-format lint-clippy lint-tidy lint-docs lint-deny
 
 help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
 	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
+	@echo "make screenshots pictures of the dashboard for docs/ (needs chromium and chromium-driver)"
 	@echo "make deb    a Debian package in target/packages; make install puts the same files into place"
 	@echo "make counts instructions of the hot pieces, beside the baseline"
 	@echo "make lint   formats, clippy, licences, the lints of cargo xtask tidy, generated docs"
@@ -52,6 +53,10 @@ lint-deny:
 
 counts:
 	@.ci/counts
+
+screenshots:
+	@mkdir -p docs/images
+	POINTSMAN_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --locked -p pointsman --test dashboard pictures -- --nocapture
 
 bench:
 	@.ci/install-test-packages bench

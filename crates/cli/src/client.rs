@@ -174,6 +174,29 @@ impl Client {
         })
     }
 
+    /// Sends a call and returns its answer as it comes, whatever it is.
+    pub(crate) async fn pass(&self, call: &Call) -> Result<Response<Incoming>, Error> {
+        match timeout(call.limit, self.begin(call)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(Failed::Connect(error))) => Err(self.unreachable(&error)),
+            Ok(Err(Failed::Answer(error))) => Err(self.silent(call, &error)),
+            Err(_) => Err(self.silent(call, "timed out")),
+        }
+    }
+
+    /// Returns what the server takes the caller for, as far as that is known here.
+    pub(crate) fn caller(&self) -> String {
+        let uid = nix::unistd::geteuid();
+        match (&self.endpoint, &self.token) {
+            (Endpoint::Socket(_), _) => match nix::unistd::User::from_uid(uid) {
+                Ok(Some(user)) => format!("unix:{uid}({})", user.name),
+                _ => format!("unix:{uid}"),
+            },
+            (Endpoint::Http { .. }, Some(_)) => "the holder of POINTSMAN_TOKEN".to_owned(),
+            (Endpoint::Http { authority, .. }, None) => format!("a client of {authority}"),
+        }
+    }
+
     async fn exchange(&self, call: &Call) -> Result<(u16, Vec<u8>), Failed> {
         let response = self.begin(call).await?;
         let status = response.status().as_u16();
@@ -352,6 +375,15 @@ pub(crate) fn fresh_key() -> Result<String, Error> {
         Error::new(Code::Unreachable, "system", format!("no random numbers: {error}"), "")
     })?;
     Ok(format!("cli-{:032x}", u128::from_be_bytes(bits)))
+}
+
+/// Returns a secret of 256 random bits, in hexadecimal.
+pub(crate) fn secret() -> Result<String, Error> {
+    let mut bits = [0; 32];
+    getrandom::fill(&mut bits).map_err(|error| {
+        Error::new(Code::Unreachable, "system", format!("no random numbers: {error}"), "")
+    })?;
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Encodes a part of a path or query (RFC 3986, section 2.1).

@@ -13,6 +13,7 @@ mod commits;
 mod compare;
 mod completions;
 mod confirm;
+mod dashboard;
 mod defaults;
 mod diff;
 mod endpoint;

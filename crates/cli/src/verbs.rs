@@ -5,8 +5,9 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, cache, compare, completions, confirm, diff, group, history, hold, list, man, receipt, release,
-    reload, restore, server_verb, show, split, starter, status, switch, top, undo, upgrade, wait, watch,
+    backup, cache, compare, completions, confirm, dashboard, diff, group, history, hold, list, man, receipt,
+    release, reload, restore, server_verb, show, split, starter, status, switch, top, undo, upgrade, wait,
+    watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -60,6 +61,7 @@ enum Verb {
     Watch(watch::Watch),
     Status(status::Status),
     Top(top::Top),
+    Dashboard(dashboard::Dashboard),
     Compare(compare::Compare),
     Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
@@ -197,6 +199,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Watch(verb) => verb.run(&global.session()?),
         Verb::Status(verb) => verb.run(&global.session()?),
         Verb::Top(verb) => verb.run(global),
+        Verb::Dashboard(verb) => verb.run(global.session()?),
         Verb::Compare(verb) => verb.run(&global.session()?),
         Verb::Reload(verb) => verb.run(&global.session()?),
         Verb::Upgrade(verb) => verb.run(global),

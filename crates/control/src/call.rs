@@ -32,6 +32,8 @@ pub struct Origin {
     pub name: String,
     /// The client's certificate, if the server has verified it.
     pub certificate: Option<VerifiedCertificate>,
+    /// The connection is encrypted.
+    pub over_tls: bool,
     /// The client's address, for the record; empty on the control socket.
     pub address: String,
     /// The address of this machine at which the connection arrived; `None` on a unix socket.
@@ -48,6 +50,7 @@ impl Origin {
             via: Via::Socket,
             name,
             certificate: None,
+            over_tls: false,
             address: String::new(),
             local: None,
             server_names: Vec::new(),
@@ -71,6 +74,8 @@ pub enum Via {
     Socket,
     /// A location with `control_api`, behind its access rules.
     Location,
+    /// A location with `control_ui`, behind its access rules: who calls has logged in.
+    Dashboard,
 }
 
 /// Where the answer to an [`ApiCall`] goes. Dropping it ends the answer.

@@ -1,6 +1,6 @@
 //! The control plane of one process: it takes orders, checks them, commits them, publishes them and reports on them.
 //!
-//! Owns: stores on disk, gates, confirmations, holds, drains, receipts, events, the API. Must never: hold up a request.
+//! Owns: stores on disk, gates, confirmations, holds, drains, receipts, events, the API, the dashboard. Must never: hold up a request.
 //! The data plane is an argument ([`DataPlane`]) and never waits for anything here.
 //!
 //! Reading order: [`ControlHandle`] (the way in), `service/order.rs` and
@@ -11,6 +11,7 @@ pub mod api;
 mod barred;
 mod call;
 mod checks_now;
+pub mod dashboard;
 mod data_plane;
 mod discovery;
 mod event;

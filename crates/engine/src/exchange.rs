@@ -149,7 +149,7 @@ pub struct Response {
     /// The parts of the file that are sent instead of all of it, if a filter chose ranges: known once the head is
     /// written.
     pub parts: Vec<FilePart>,
-    /// The head is an upstream's: the request's conditions and ranges were the upstream's to judge.
+    /// The head is an upstream's, or the control plane's: the request's conditions and ranges were theirs to judge.
     pub from_upstream: bool,
     /// The error that led here, while its error page is made; the status the client sees.
     pub error_status: u16,

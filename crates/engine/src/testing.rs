@@ -329,7 +329,7 @@ pub(crate) fn answer(config: &Config, host: &mut TestHost, request: &str) -> Str
             Step::Written => break,
             Step::Drop => return "<drop>".to_owned(),
             Step::Serve(Content::Proxy) => return "<proxy>".to_owned(),
-            Step::Serve(content @ (Content::Control | Content::Report(_))) => {
+            Step::Serve(content @ (Content::Control(_) | Content::Report(_))) => {
                 return format!("<{content:?}>");
             }
             Step::Serve(content) => content,
@@ -363,7 +363,7 @@ fn send(exchange: &mut Exchange, env: &mut Env<'_>, content: Content) -> Result<
                 output::write_body(exchange, env, &bytes, false).unwrap();
             }
         }
-        Content::Proxy | Content::Control | Content::Report(_) | Content::Empty => {}
+        Content::Proxy | Content::Control(_) | Content::Report(_) | Content::Empty => {}
     }
     output::write_body(exchange, env, b"", true).unwrap();
     Ok(())

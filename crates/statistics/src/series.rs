@@ -7,7 +7,7 @@
 //! finer ones in it ([`Series::fold`]); until then a window takes those. So each second is packed once and unpacked
 //! about once, and a series without traffic costs neither time nor, after [`Series::tidy`], memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::counters::Counters;
 use crate::slot::{pack, unpack};
@@ -148,6 +148,24 @@ impl Series {
         if let Some(open) = &self.open {
             sum.merge(open);
         }
+    }
+
+    /// Returns the slots of a window that hold something, by number. The newest one is under way.
+    pub(crate) fn slots(&self, window: Window, now_ms: u64) -> BTreeMap<u64, Counters> {
+        let slot_ms = window.slot_ms();
+        let mut from_ms = window.oldest_slot(now_ms) * slot_ms;
+        let mut found: BTreeMap<u64, Counters> = BTreeMap::new();
+        for tier in (0..=window as usize).rev() {
+            let own_ms = Window::ALL[tier].slot_ms();
+            for slot in self.tiers[tier].iter().filter(|slot| slot.number * own_ms >= from_ms) {
+                unpack(&slot.packed, found.entry(slot.number * own_ms / slot_ms).or_default());
+            }
+            from_ms = from_ms.max(self.folded[tier] * own_ms);
+        }
+        if let Some(open) = &self.open {
+            found.entry(now_ms / slot_ms).or_default().merge(open);
+        }
+        found
     }
 
     pub(crate) fn in_flight(&self) -> u64 {

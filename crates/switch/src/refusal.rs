@@ -85,6 +85,7 @@ codes! {
     TooLarge "too_large" 413 "The body is larger than the API accepts.";
     BadMediaType "bad_media_type" 415 "The body is not JSON.";
     TooManyCalls "too_many_calls" 429 "The caller has too many event streams and waiting orders open.";
+    TooManyLogins "too_many_logins" 429 "Too many logins from this address have failed.";
     Busy "busy" 503 "Too many calls are open, or too many orders are waiting for this switch.";
     NoMaster "no_master" 503 "The master process is gone: the worker process serves on, and takes no orders.";
     Internal "internal" 500 "The server failed before the control plane had the request.";

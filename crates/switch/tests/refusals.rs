@@ -196,6 +196,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::TooLarge
         | Code::BadMediaType
         | Code::TooManyCalls
+        | Code::TooManyLogins
         | Code::Busy
         | Code::NoMaster
         | Code::Internal
@@ -233,6 +234,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
             "too_large",
             "bad_media_type",
             "too_many_calls",
+            "too_many_logins",
             "busy",
             "no_master",
             "internal",

@@ -174,7 +174,7 @@ pub(crate) fn answer(config: &Config, world: &mut World, exchange: &mut Exchange
             }
             Step::Written
             | Step::Drop
-            | Step::Serve(Content::Proxy | Content::Control | Content::Report(_)) => return,
+            | Step::Serve(Content::Proxy | Content::Control(_) | Content::Report(_)) => return,
             Step::Serve(content) => content,
         };
         match output::write_head(exchange, &mut env) {

@@ -167,7 +167,7 @@ fn families_are_those_with_files() {
 fn a_purge_takes_the_family_and_what_is_being_fetched() {
     let zone = zone(10, u64::MAX);
     let main = name(9);
-    let of = |number| match zone.open(name(number), main, 1, 1) {
+    let of = |number| match zone.open(Asked { main, ..asked(number, 1) }, 1) {
         Found::Known(of) => of,
         other => panic!("{other:?}"),
     };

@@ -7,6 +7,7 @@ use super::context::Api;
 use super::error::{ApiError, Refused};
 use super::own_host;
 use crate::call::{Origin, Via};
+use crate::dashboard::Visitor;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -41,7 +42,13 @@ pub(super) async fn enter(State(api): State<Api>, mut request: Request, next: Ne
     };
     let config = api.control.config();
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let caller = match admitted(changes, request.headers(), &origin, config.control.tokens.get()) {
+    let admitted = match origin.via {
+        Via::Dashboard => logged_in(request.extensions().get()),
+        Via::Socket | Via::Location => {
+            admitted(changes, request.headers(), &origin, config.control.tokens.get())
+        }
+    };
+    let caller = match admitted {
         Ok(caller) => caller,
         Err(refusal) => return ApiError(refusal).into_response(),
     };
@@ -65,6 +72,12 @@ fn admitted(changes: bool, headers: &HeaderMap, origin: &Origin, tokens: &Tokens
         same_site(headers)?;
     }
     caller(headers, origin, tokens)
+}
+
+/// Returns the caller of a request that the dashboard has let through.
+fn logged_in(visitor: Option<&Visitor>) -> Result<Caller, Refusal> {
+    let Visitor { name, role, .. } = visitor.ok_or_else(|| unauthorized("no one is logged in"))?;
+    Ok(Caller { actor: name.clone(), identity: name.clone(), via: Via::Dashboard, role: *role })
 }
 
 fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Caller, Refusal> {

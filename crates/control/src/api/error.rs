@@ -17,7 +17,7 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// A refusal as an answer of the API.
 #[derive(Debug)]
-pub(super) struct ApiError(pub(super) Refusal);
+pub(crate) struct ApiError(pub(crate) Refusal);
 
 /// What an answer refuses, for the journal.
 #[derive(Clone, Debug)]
@@ -51,6 +51,9 @@ impl IntoResponse for ApiError {
         match code {
             Code::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Code::TooManyLogins => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
             }
             Code::Busy | Code::Stopping | Code::TooManyCalls | Code::NoMaster => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -110,7 +113,7 @@ impl IntoResponses for QueryErrors {
 
 impl IntoResponses for OrderErrors {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        described(|code| code != Code::MethodNotAllowed)
+        described(|code| !matches!(code, Code::MethodNotAllowed | Code::TooManyLogins))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The API in locations with `control_api`.
+//! The API in locations with `control_api`, and the dashboard in those with `control_ui`.
 //!
 //! Owns the conversion of calls to requests of the router, and of responses to answers. Calls differ from those of the
 //! socket only in who is calling.
@@ -6,29 +6,52 @@
 use super::context::Api;
 use super::error::ApiError;
 use super::router::router;
-use crate::call::{ApiAnswer, ApiCall};
+use crate::call::{ApiAnswer, ApiCall, Origin, Via};
+use crate::dashboard::{self, TokenDoor};
 use crate::service::ControlHandle;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use std::sync::Arc;
 use tower::ServiceExt;
 
 /// Answers a call.
 pub(crate) async fn answer(control: ControlHandle, call: ApiCall, mut to: Box<dyn ApiAnswer>) {
+    let from = call.actor.clone();
     let response = match request(call) {
         Ok(request) => {
-            let answering = router(Api::new(control)).oneshot(request);
+            let answering = async {
+                match from.via {
+                    Via::Dashboard => of_dashboard(control, &from, request).await,
+                    Via::Socket | Via::Location => of_api(control, request).await,
+                }
+            };
             // What the router has begun is finished without a client too: see `ControlHandle::order`.
             tokio::select! {
                 biased;
-                Ok(response) = answering => response,
+                response = answering => response,
                 () = to.gone() => return,
             }
         }
         Err(refused) => refused.into_response(),
     };
     pass_on(response, &mut *to).await;
+}
+
+async fn of_api(control: ControlHandle, request: Request<Body>) -> Response {
+    let Ok(response) = router(Api::new(control)).oneshot(request).await;
+    response
+}
+
+/// Answers what a browser asks of the dashboard; the calls of its page come from who has logged in there.
+async fn of_dashboard(control: ControlHandle, from: &Origin, request: Request<Body>) -> Response {
+    let (door, logins) = (Arc::new(TokenDoor::new(control.clone(), from.over_tls)), control.logins());
+    let api = |mut request: Request<Body>, visitor| {
+        request.extensions_mut().insert(visitor);
+        of_api(control, request)
+    };
+    dashboard::answer(door, &logins, &from.address, request, api).await
 }
 
 fn request(call: ApiCall) -> Result<Request<Body>, ApiError> {

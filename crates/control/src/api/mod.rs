@@ -4,14 +4,14 @@
 //! never decide about a switch: every order goes to the [`ControlHandle`](crate::ControlHandle), and every refusal comes
 //! from there or names a fault of the request itself.
 //!
-//! A request passes [`socket`] or [`location`] → [`auth`] → a handler in [`queries`], [`orders`], [`status`], [`reload`]
+//! A request passes [`socket`] or [`location`] (that of a dashboard its [`front`](crate::dashboard), too) → [`auth`] → a handler in [`queries`], [`orders`], [`status`], [`reload`]
 //! or [`events`] → the control service → [`view`] (its answer as JSON).
 
 mod auth;
 mod caches;
 mod context;
 mod diff;
-mod error;
+pub(crate) mod error;
 mod events;
 mod group_view;
 mod groups;
@@ -24,12 +24,13 @@ mod queries;
 mod reload;
 mod request;
 mod router;
+mod series;
 mod server_addresses;
 mod servers;
 mod socket;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod types;
 mod view;
 mod write_timeout;

@@ -3,7 +3,9 @@
 //! Owns the list of what is described. Must never describe by hand what a type states.
 
 use super::error::ApiError;
-use super::{caches, diff, events, groups, journal, orders, queries, reload, servers, status, types};
+use super::{
+    caches, diff, events, groups, journal, orders, queries, reload, series, servers, status, types,
+};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -51,6 +53,7 @@ use utoipa::OpenApi;
         reload::reload,
         events::events,
         status::status,
+        series::series,
         status::compare,
         status::metrics,
         openapi

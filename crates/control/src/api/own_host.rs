@@ -85,6 +85,7 @@ mod tests {
             via: Via::Location,
             name: String::new(),
             certificate: None,
+            over_tls: false,
             address: "127.0.0.1".into(),
             local: local.map(|local| local.parse().unwrap()),
             server_names: [

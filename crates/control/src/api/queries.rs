@@ -17,6 +17,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use switch::Filter;
 use utoipa::IntoParams;
 
@@ -64,6 +65,8 @@ pub(super) struct KeysQuery {
     /// The maximum number of keys: default 100, at most 10000.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
+    /// Also show who set them, when and why; then at most 1000 keys.
+    commits: Option<bool>,
     /// The table as it was right after this commit; 0 is before the first.
     at: Option<u64>,
     /// The table as it was at this time, in milliseconds since 1970.
@@ -81,8 +84,10 @@ pub(super) async fn keys(
     Extension(caller): Extension<Caller>,
     QueryParams(asked): QueryParams<KeysQuery>,
 ) -> Result<Tagged<types::KeyPage>, ApiError> {
-    let KeysQuery { contains, target, after, limit, at, at_ms } = asked;
-    let query = EntryQuery { contains, target, after, limit: page_size(limit, MAX_KEYS)? };
+    let KeysQuery { contains, target, after, limit, commits, at, at_ms } = asked;
+    let commits = commits == Some(true);
+    let max = if commits { MAX_COMMITS } else { MAX_KEYS };
+    let query = EntryQuery { contains, target, after, limit: page_size(limit, max)? };
     let (found, committed_ms) = match moment(at, at_ms)? {
         Some(moment) => {
             let _call = api.control.long_call(&caller.identity)?;
@@ -90,7 +95,13 @@ pub(super) async fn keys(
         }
         None => (api.control.entries(&name, query).await?, None),
     };
-    Ok(Tagged(found.revision, types::KeyPage { committed_ms, ..view::page(name, found) }))
+    let noted = match commits {
+        true => api.control.commit_notes(&name, found.entries.iter().map(|entry| entry.revision)).await?,
+        false => BTreeMap::new(),
+    };
+    let revision = found.revision;
+    let page = view::page(name, found);
+    Ok(Tagged(revision, types::KeyPage { committed_ms, commits: view::notes(noted), ..page }))
 }
 
 /// A query for a key.

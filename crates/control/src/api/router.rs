@@ -5,7 +5,9 @@
 
 use super::context::Api;
 use super::error::ApiError;
-use super::{auth, caches, diff, events, groups, journal, openapi, orders, queries, reload, servers, status};
+use super::{
+    auth, caches, diff, events, groups, journal, openapi, orders, queries, reload, series, servers, status,
+};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -44,6 +46,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/reload", post(reload::reload))
         .route("/v1/events", get(events::events))
         .route("/v1/status", get(status::status))
+        .route("/v1/series", get(series::series))
         .route("/v1/compare", get(status::compare))
         .route("/v1/metrics", get(status::metrics))
         .route("/v1/openapi.json", get(openapi::openapi))

@@ -3,7 +3,10 @@
 //! Must never query anything itself.
 
 use super::types;
-use crate::info::{Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SwitchInfo, Verification};
+use crate::info::{
+    Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SaidInfo, SwitchInfo, Verification,
+};
+use std::collections::BTreeMap;
 use switch::{Commit, HoldPhase, Key, KeyKind, Route, SubjectChange, Table};
 
 pub(super) fn switch(state: SwitchInfo) -> types::Switch {
@@ -91,8 +94,18 @@ pub(super) fn page(name: String, found: Entries) -> types::KeyPage {
         revision: found.revision,
         keys: found.entries.iter().map(entry).collect(),
         committed_ms: None,
+        commits: BTreeMap::new(),
         next,
     }
+}
+
+/// Returns who made commits. JSON's names are texts.
+pub(super) fn notes(found: BTreeMap<u64, SaidInfo>) -> BTreeMap<String, types::CommitNote> {
+    let note = |(revision, said): (u64, SaidInfo)| {
+        let SaidInfo { actor, reason, time_ms } = said;
+        (revision.to_string(), types::CommitNote { actor, reason, time_ms })
+    };
+    found.into_iter().map(note).collect()
 }
 
 /// Returns the route that applies to a key: its own entry, the wildcard that matches it, or the default.

@@ -5,8 +5,10 @@
 use super::clock::now_ms;
 use super::handle::ControlHandle;
 use super::long_calls::LongCall;
+use crate::dashboard::Logins;
 use crate::event::Subscription;
 use crate::journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
+use std::sync::Arc;
 use switch::{Code, Refusal};
 
 impl ControlHandle {
@@ -72,6 +74,11 @@ impl ControlHandle {
     /// The caller, or all callers together, have too many of them.
     pub(crate) fn long_call(&self, caller: &str) -> Result<LongCall, Refusal> {
         self.shared.long_calls.begin(caller)
+    }
+
+    /// Returns who is logged in at dashboards.
+    pub(crate) fn logins(&self) -> Arc<Logins> {
+        Arc::clone(&self.shared.logins)
     }
 
     /// Subscribes to events from now on, with the buffered ones after this number.

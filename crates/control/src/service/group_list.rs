@@ -1,18 +1,17 @@
 //! The groups with their servers, as they are shown: what the configuration has, what orders say, who said it.
 //!
-//! Owns the look-up of the commits that said it. Must never change anything.
+//! Must never change anything.
 
+use super::commit_notes::said_by;
 use super::handle::ControlHandle;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
-use crate::info::{GroupInfo, GroupsInfo, MadeInfo, SaidInfo};
-use crate::store::StoreBackend;
+use crate::info::{GroupInfo, GroupsInfo, MadeInfo};
 use engine::modules::switch::GROUPS_NAME;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use switch::{
-    BaseGroup, GROUP_SUBJECT, MadeGroup, Refusal, all_groups, apply_overlay, commit_at, find_group,
-    overlay_of,
+    BaseGroup, GROUP_SUBJECT, MadeGroup, Refusal, all_groups, apply_overlay, find_group, overlay_of,
 };
 
 impl ControlHandle {
@@ -60,19 +59,4 @@ impl ControlState {
         let said = said_by(switch, revisions).await?;
         Ok(GroupsInfo { revision: table.revision(), groups, said, peers: self.peers().await })
     }
-}
-
-/// Returns who made these commits.
-async fn said_by(switch: &SwitchState, revisions: BTreeSet<u64>) -> Result<BTreeMap<u64, SaidInfo>, Refusal> {
-    let read = move |store: &mut dyn StoreBackend| {
-        let mut said = BTreeMap::new();
-        for revision in revisions {
-            if let Some(commit) = commit_at(store, revision)? {
-                let info = SaidInfo { actor: commit.actor, reason: commit.reason, time_ms: commit.time_ms };
-                said.insert(revision, info);
-            }
-        }
-        Ok(said)
-    };
-    Ok(switch.store.with(read).await?)
 }

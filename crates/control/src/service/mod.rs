@@ -6,6 +6,7 @@ mod answer_owner;
 mod background;
 mod clock;
 mod commit;
+mod commit_notes;
 mod config_check;
 mod confirm;
 mod damage;

@@ -5,6 +5,7 @@
 use super::clock::now_ms;
 use super::long_calls::LongCalls;
 use super::window::WindowTimes;
+use crate::dashboard::Logins;
 use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::journal::{self, Journal};
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) log: Log,
     pub(super) events: Events,
     pub(super) long_calls: Arc<LongCalls>,
+    /// Who is logged in at dashboards.
+    pub(super) logins: Arc<Logins>,
     /// The master is gone, and the process ends then: no order is taken until another process does. 0 while it is there.
     pub(super) ends_without_master_ms: AtomicU64,
     /// The next reload may leave entries behind.
@@ -53,6 +56,7 @@ impl Shared {
             log,
             events,
             long_calls: Arc::default(),
+            logins: Arc::default(),
             ends_without_master_ms: AtomicU64::new(0),
             forced_reload: AtomicBool::new(false),
             journal,

@@ -6,7 +6,8 @@
 pub mod verdict;
 
 pub use verdict::{
-    Content, Cursor, Effect, FilePart, PHASES, Phase, Report, ReportForm, Step, SwitchOrder, Verdict, Wake,
+    Content, ControlFace, Cursor, Effect, FilePart, PHASES, Phase, Report, ReportForm, Step, SwitchOrder,
+    Verdict, Wake,
 };
 
 use crate::config::LocationId;

@@ -91,12 +91,21 @@ pub enum Content {
     },
     /// An upstream's response, as the location's `proxy_pass` has it.
     Proxy,
-    /// The control API's response (`control_api`). The request's body, if it has one, is read.
-    Control,
+    /// The control plane's response. The request's body, if it has one, is read.
+    Control(ControlFace),
     /// A report of the statistics.
     Report(Report),
     /// Nothing after the head.
     Empty,
+}
+
+/// What a location shows of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlFace {
+    /// The API, for programs (`control_api`).
+    Api,
+    /// The dashboard, for people (`control_ui`), with the API for its page.
+    Dashboard,
 }
 
 /// A report that is made from the statistics. Status and type of the answer are set; its length is not.

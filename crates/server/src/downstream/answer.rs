@@ -242,7 +242,7 @@ async fn serve_content(cx: &mut RequestCx<'_>, content: Content) -> Result<(), U
         Content::Empty => cx.serve_bytes(b"").await,
         Content::File { file, parts } => cx.serve_file(file, &parts).await,
         Content::Proxy => proxy::serve(cx).await,
-        Content::Control => api::serve(cx).await,
+        Content::Control(face) => api::serve(cx, face).await,
         Content::Report(report) => report::serve(cx, report).await,
     }
 }

@@ -14,7 +14,7 @@ use engine::config::Modifier;
 use engine::exchange::Body;
 use engine::host::Level;
 use engine::output;
-use engine::phase::{SwitchOrder, Wake};
+use engine::phase::{ControlFace, SwitchOrder, Wake};
 use engine::tls_session::{Verified, VerifyClient};
 use http::escape::{Escape, Unescape, escape, unescape};
 use std::future::poll_fn;
@@ -64,9 +64,9 @@ impl ApiAnswer for Answer {
     }
 }
 
-/// Serves a call of the API.
-pub(crate) async fn serve(cx: &mut RequestCx<'_>) -> Result<(), Unfinished> {
-    let call = call(cx)?;
+/// Serves a call of the API, or a request of the dashboard.
+pub(crate) async fn serve(cx: &mut RequestCx<'_>, face: ControlFace) -> Result<(), Unfinished> {
+    let call = call(cx, face)?;
     // Event streams and orders that wait must not take the room of those whose traffic is switched. One of many requests on a
     // connection is no connection that could be set aside.
     let is_whole_conn = !matches!(cx.client.stream, Stream::Piped(_));
@@ -111,6 +111,8 @@ async fn next(client: &Client, parts: &mut UnboundedReceiver<Part>) -> Result<Op
 fn write_head(cx: &mut RequestCx<'_>, status: u16, headers: Vec<(String, String)>) -> Result<(), Unfinished> {
     let response = &mut cx.exchange.response;
     response.status = status;
+    // The control plane has judged `If-Match`: its answer to an order has the revision that the order has made.
+    response.from_upstream = true;
     // nginx has no reason phrases for these.
     response.status_line = match status {
         422 => Some(b"422 Unprocessable Content".to_vec()),
@@ -129,7 +131,7 @@ fn write_head(cx: &mut RequestCx<'_>, status: u16, headers: Vec<(String, String)
     Ok(cx.engine(output::write_head)?)
 }
 
-fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
+fn call(cx: &mut RequestCx<'_>, face: ControlFace) -> Result<ApiCall, Unfinished> {
     let body = match &cx.exchange.request.body {
         Body::Memory(bytes) if bytes.len() as u64 > MAX_BODY => return Err(Unfinished::Status(413)),
         Body::File(file) if file.len > MAX_BODY => return Err(Unfinished::Status(413)),
@@ -163,7 +165,11 @@ fn call(cx: &mut RequestCx<'_>) -> Result<ApiCall, Unfinished> {
         headers: fields.collect(),
         body,
         actor: Origin {
-            via: Via::Location,
+            via: match face {
+                ControlFace::Api => Via::Location,
+                ControlFace::Dashboard => Via::Dashboard,
+            },
+            over_tls: exchange.connection.tls.is_some(),
             name: String::from_utf8_lossy(exchange.route.access.user_at(exchange.route.location))
                 .into_owned(),
             certificate: verified_certificate(exchange, cx.generation),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Collector, Group, Map, Switch};
 use crate::answers::WatchedAnswers;
 use crate::counters::Counters;
+use crate::course::{Course, CoursePoint};
 use crate::layout::{GroupLayout, OTHER};
 use crate::summary::{GroupSummary, KeySummary, PeerSummary, Summary, SwitchSummary, TargetSummary};
 use crate::window::Window;
@@ -57,6 +58,30 @@ impl Collector {
             self.kept.series[at].add_window(window, self.now_ms, sum);
         }
         targets.into_iter().map(|(target, counters)| (Arc::clone(target), counters)).collect()
+    }
+
+    /// Returns how the groups of the configuration did within a window, slot by slot.
+    pub fn course(&mut self, window: Window, now_ms: u64) -> Course {
+        self.advance(now_ms);
+        let point = |(slot, counters): (u64, Counters)| CoursePoint {
+            slot,
+            ended: counters.ended,
+            errors: counters.errors,
+            p50_us: counters.response.quantile(0.5),
+            p99_us: counters.response.quantile(0.99),
+        };
+        let course = |layout: &GroupLayout| {
+            let series = self.groups.get(&layout.name).map(|group| &self.kept.series[group.requests]);
+            let slots = series.map(|series| series.slots(window, self.now_ms)).unwrap_or_default();
+            (Arc::clone(&layout.name), slots.into_iter().map(point).collect())
+        };
+        Course {
+            slot_ms: window.slot_ms(),
+            first: window.oldest_slot(self.now_ms).max(self.started_ms.div_ceil(window.slot_ms())),
+            last: self.now_ms / window.slot_ms(),
+            now_ms: self.now_ms,
+            groups: self.layout.groups.iter().map(course).collect(),
+        }
     }
 
     fn names(&self) -> impl Iterator<Item = (&Arc<str>, Option<&GroupLayout>)> {

@@ -25,6 +25,7 @@ fn location() -> Origin {
         via: Via::Location,
         name: String::new(),
         certificate: None,
+        over_tls: false,
         address: "192.0.2.7".into(),
         local: Some([192, 0, 2, 1].into()),
         server_names: vec![b"pointsman".to_vec(), b"*.pointsman".to_vec()],

@@ -10,7 +10,7 @@ mod past;
 mod queries;
 mod servers;
 mod status;
-mod transports;
+pub(crate) mod transports;
 
 use super::context::Api;
 use super::openapi::Description;

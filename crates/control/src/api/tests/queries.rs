@@ -165,3 +165,21 @@ async fn receipts_are_kept() {
     assert_eq!(api.get("/v1/switches/live/receipts/2").await.code(), "unknown_revision");
     assert_eq!(api.get("/v1/switches/live/receipts/x").await.code(), "bad_request");
 }
+
+#[tokio::test]
+async fn keys_are_shown_with_who_set_them() {
+    let api = TestApi::new("");
+    for (key, reason) in [("a.example", "release 42"), ("b.example", "release 43")] {
+        let order = json!({"target": "green", "reason": reason});
+        api.order("PUT", &format!("/v1/switches/live/keys/{key}"), order).await.done();
+    }
+    let plain = api.get("/v1/switches/live/keys").await.done();
+    assert!(plain.get("commits").is_none());
+    let page = api.get("/v1/switches/live/keys?commits=true&limit=1").await.done();
+    let revision = page["keys"][0]["revision"].to_string();
+    let note = &page["commits"][&revision];
+    assert_eq!((note["actor"].as_str(), note["reason"].as_str()), (Some("unix:7(ann)"), Some("release 42")));
+    assert!(note["time_ms"].as_u64() > Some(0));
+    assert_eq!(page["commits"].as_object().unwrap().len(), 1, "of the keys on the page");
+    assert_eq!(api.get("/v1/switches/live/keys?commits=true&limit=1001").await.code(), "bad_request");
+}

@@ -88,3 +88,16 @@ async fn metrics_come_in_the_form_that_is_asked_for() {
     let new = api.ask("GET", "/v1/metrics", &accept, None).await;
     assert!(new.text.ends_with("# EOF\n"));
 }
+
+#[tokio::test]
+async fn series_have_what_the_window_has() {
+    let api = measured();
+    let series = api.get("/v1/series?window=10s").await.done();
+    assert_eq!((series["window"].as_str(), series["slot_ms"].as_u64()), (Some("10s"), Some(1_000)));
+    assert_eq!(series["groups"][0]["name"], "blue");
+    let point = &series["groups"][1]["points"][0];
+    assert_eq!((point["requests"].as_u64(), point["errors"].as_u64()), (Some(1_000), Some(500)));
+    assert!(point["p50_us"].as_u64() <= point["p99_us"].as_u64() && point["p50_us"].is_u64(), "{point}");
+    assert_eq!(point["slot"], series["last"]);
+    assert_eq!(api.get("/v1/series?window=2m").await.code(), "bad_request");
+}

@@ -32,7 +32,7 @@ impl NameLookup for Files {
 }
 
 /// The configuration of what stands in `http`, with files beside it.
-pub(super) fn config(prefix: &Path, http: &str, files: &[(&'static str, String)]) -> Arc<Config> {
+pub(crate) fn config(prefix: &Path, http: &str, files: &[(&'static str, String)]) -> Arc<Config> {
     let files =
         Files(files.iter().map(|(name, text)| (Path::new("/etc").join(name), text.clone())).collect());
     let parsed = conf::parse_text("/etc/nginx.conf", format!("events {{}} http {{ {http} }}"), &files);
@@ -159,6 +159,7 @@ fn api_call(method: &str, path: &str, query: &str, body: &str, headers: Vec<(Vec
             via: Via::Location,
             name: String::new(),
             certificate: None,
+            over_tls: false,
             address: "192.0.2.7".into(),
             local: None,
             server_names: Vec::new(),

@@ -12,6 +12,7 @@ mod journal;
 mod object;
 mod order;
 mod problem;
+mod series;
 mod server;
 mod shares;
 mod status;
@@ -33,6 +34,7 @@ pub use order::{
     ReloadOrder, Reloaded, ResetOrder, Terms, UndoOrder, Wait,
 };
 pub use problem::Problem;
+pub use series::{GroupSeries, SeriesPoint, TrafficSeries};
 pub use server::{
     GroupMakeOrder, Groups, NewServer, SaidOfServer, Server, ServerAct, ServerChange, ServerGroup,
     ServerLookup, ServerOrigin, ServerParamsOrder, ServerSettings, ServersOrder,
@@ -42,5 +44,6 @@ pub use status::{
     Peer, Side, Status, Traffic, Verdict,
 };
 pub use table::{
-    Draining, Hold, HoldState, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch, Switches,
+    CommitNote, Draining, Hold, HoldState, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch,
+    Switches,
 };

@@ -6,6 +6,7 @@
 use super::HoldThen;
 use crate::receipt::Drain;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// All switches, in the order of the configuration.
@@ -179,9 +180,24 @@ pub struct KeyPage {
     pub committed_ms: Option<u64>,
     /// The entries.
     pub keys: Vec<KeyEntry>,
+    /// The commits that set them, by revision, if they were requested. One that the history does not have is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub commits: BTreeMap<String, CommitNote>,
     /// The `after` of the next page, if there are more keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Who made a commit, when and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommitNote {
+    /// The actor.
+    pub actor: String,
+    /// The reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// An entry of the table.

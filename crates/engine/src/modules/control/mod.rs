@@ -1,5 +1,5 @@
-//! The control plane's places: the socket (`control`), the location (`control_api`) and who may come in with a token
-//! (`control_tokens`).
+//! The control plane's places: the socket (`control`), the locations (`control_api` for programs, `control_ui` for people)
+//! and who may come in with a token (`control_tokens`).
 //!
 //! Owns what the configuration says of them. What the control API answers is the control plane's; here nothing of a
 //! request but its body is looked at, and no secret is kept: of a token there is its hash alone.
@@ -19,7 +19,7 @@ use crate::config::{Builder, Config, Modifier, invalid_parameter, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::phase::{Content, Effect, Verdict, Wake};
+use crate::phase::{Content, ControlFace, Effect, Verdict, Wake};
 use crate::setting::Setting;
 use conf::{Diagnostic, Span};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub struct ControlSettings {
     pub retired_switches: Vec<super::switch::Named>,
     /// The scopes with `control_api`, and its spans.
     locations: Vec<(usize, Span)>,
+    /// The scopes with `control_ui`, and its spans.
+    dashboards: Vec<(usize, Span)>,
 }
 
 impl ControlSettings {
@@ -64,6 +66,7 @@ impl ControlSettings {
             notify: Vec::new(),
             retired_switches: Vec::new(),
             locations: Vec::new(),
+            dashboards: Vec::new(),
         }
     }
 }
@@ -78,8 +81,9 @@ pub const TOO_EARLY: u16 = 425;
 /// The module.
 pub static MODULE: Module = Module { finish: Some(look_at_doors), ..Module::new("control", &[DIRECTIVES]) };
 
-/// Warns of a location where anyone who reaches it may switch traffic.
+/// Warns of a location where anyone who reaches it may switch traffic, and refuses a dashboard that no one could use.
 fn look_at_doors(b: &mut Builder<'_>) {
+    look_at_dashboards(b);
     if b.draft.control.tokens.written() {
         return;
     }
@@ -94,6 +98,32 @@ fn look_at_doors(b: &mut Builder<'_>) {
             b.diagnostics.push(
                 Diagnostic::warn(place, "anyone who reaches this location may switch traffic").help(
                     "add `control_tokens` in http: each caller then needs a token; `auth_basic`, or `allow` and `deny`, narrow the location besides",
+                ),
+            );
+        }
+    }
+}
+
+/// Refuses a dashboard whose page would not find its own parts, or that has no token to log in with.
+fn look_at_dashboards(b: &mut Builder<'_>) {
+    for &(scope, place) in &b.draft.control.dashboards {
+        let scope = &b.draft.scopes[scope];
+        let is_prefix = matches!(scope.modifier, Modifier::Prefix | Modifier::PrefixNoRegex);
+        if !is_prefix || !scope.name.ends_with(b"/") {
+            let name = String::from_utf8_lossy(&scope.name);
+            let fault = Diagnostic::error(
+                place,
+                format!("control_ui needs a location whose name ends in \"/\", not \"{name}\""),
+            );
+            b.diagnostics.push(
+                fault.help(
+                    "the page finds its parts below the location: location /dashboard/ { control_ui; }",
+                ),
+            );
+        } else if !b.draft.control.tokens.get().can_log_in() {
+            b.diagnostics.push(
+                Diagnostic::error(place, "control_ui has no token that someone could log in with").help(
+                    "add `control_tokens FILE;` in http, with a line name:role:sha256; without tokens there is `pointsman dashboard`",
                 ),
             );
         }
@@ -116,7 +146,7 @@ const DIRECTIVES: &[Directive] = &[
     )
     .example("control unix:run/pointsman.sock mode=0660 group=ops;"),
     Directive::new("control_api", Contexts::LOCATION, Args::Exactly(0), "", |b, d| {
-        b.settings().core.content.replace(Some(content));
+        b.settings().core.content.replace(Some(api));
         b.settings().error_page.problem.replace(Some(problem));
         let scope = b.scope_index();
         b.draft.control.locations.push((scope, d.name.span));
@@ -128,6 +158,19 @@ const DIRECTIVES: &[Directive] = &[
          localhost, an IP address of this machine, or a server_name without wildcards.",
     )
     .example("control_api;"),
+    Directive::new("control_ui", Contexts::LOCATION, Args::Exactly(0), "", |b, d| {
+        b.settings().core.content.replace(Some(dashboard));
+        b.settings().core.auto_redirect.replace(true);
+        let scope = b.scope_index();
+        b.draft.control.dashboards.push((scope, d.name.span));
+        Ok(())
+    })
+    .doc(
+        "Serves the dashboard in this location, whose name ends in a slash, behind the location's \
+         own access rules: one page that shows routes, traffic, servers and what happened, and acts \
+         with an operator's rights. One logs in with a token of control_tokens.",
+    )
+    .example("control_ui;"),
     Directive::new(
         "control_tokens",
         Contexts::MAIN.or(Contexts::HTTP),
@@ -137,8 +180,8 @@ const DIRECTIVES: &[Directive] = &[
     )
     .doc(
         "A file of `name:role:sha256` lines, beside the configuration file unless its path \
-         is absolute: who may use control_api with a bearer token, as viewer or operator, \
-         and the SHA-256 of the token in hexadecimal digits. `name:role:certificate:sha256` \
+         is absolute: who may use control_api with a bearer token, or log in at control_ui, as viewer \
+         or operator, and the SHA-256 of the token in hexadecimal digits. `name:role:certificate:sha256` \
          names a client certificate that `ssl_verify_client` has verified, by its own SHA-256, \
          and `name:role:subject:DN` any such certificate by its subject, as $ssl_client_s_dn \
          shows it.",
@@ -263,13 +306,23 @@ fn problem(status: u16) -> Vec<u8> {
     format!(r#"{{"code":"{code}","text":"{text}","remedy":"{remedy}"}}"#).into_bytes()
 }
 
-/// The content handler of `control_api`: a command's body is read whole before the control plane sees it.
-fn content(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
+/// The content handler of `control_api`.
+fn api(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
+    serve(exchange, ControlFace::Api)
+}
+
+/// The content handler of `control_ui`.
+fn dashboard(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
+    serve(exchange, ControlFace::Dashboard)
+}
+
+/// Serves the control plane: an order's body is read whole before it sees the order.
+fn serve(exchange: &mut Exchange, face: ControlFace) -> Verdict {
     if exchange.request.is_early {
         return Verdict::Refuse(TOO_EARLY);
     }
     if exchange.request.body_settled() {
-        return Verdict::Serve(Content::Control);
+        return Verdict::Serve(Content::Control(face));
     }
     match exchange.route.wake.take() {
         Some(Wake::Failed(status)) => Verdict::Refuse(status),

@@ -3,8 +3,8 @@
 use super::tokens::Role;
 use super::{Socket, path_below};
 use crate::Env;
-use crate::phase::{self, Content, Effect, Step, Wake};
-use crate::testing::{TestHost, config_of, exchange, faults_of, server_of, with_files};
+use crate::phase::{self, Content, ControlFace, Effect, Step, Wake};
+use crate::testing::{TestHost, answer, config_of, exchange, faults_of, server_of, with_files};
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB0f";
@@ -141,7 +141,10 @@ fn the_api_is_served_once_the_body_is_read() {
     assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Wait(Effect::ReadBody)));
     exchange.request.body = crate::exchange::Body::Memory(b"{}".to_vec());
     exchange.route.wake = Some(Wake::Done);
-    assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Control)));
+    assert!(matches!(
+        phase::advance(&mut exchange, &mut env),
+        Step::Serve(Content::Control(ControlFace::Api))
+    ));
     assert_eq!(path_below(&exchange, &config), b"/v1/x");
 }
 
@@ -160,7 +163,10 @@ fn the_path_begins_behind_the_location() {
         let mut host = TestHost::new();
         let mut exchange = exchange(&config, &mut host, &format!("GET {uri} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let mut env = Env { config: &config, host: &mut host };
-        assert!(matches!(phase::advance(&mut exchange, &mut env), Step::Serve(Content::Control)));
+        assert!(matches!(
+            phase::advance(&mut exchange, &mut env),
+            Step::Serve(Content::Control(ControlFace::Api))
+        ));
         assert_eq!(path_below(&exchange, &config), path.as_bytes(), "{location}");
     }
 }
@@ -176,4 +182,47 @@ fn an_open_control_api_gets_a_warning() {
     assert_eq!(warned("location /a/ { allow 127.0.0.1; deny all; control_api; }"), 0);
     assert_eq!(warned("allow 10.0.0.1; deny all; location /a/ { location /a/b/ { control_api; } }"), 0);
     assert_eq!(warned("location /a/ { auth_basic x; auth_basic_user_file f; control_api; }"), 0);
+}
+
+#[test]
+fn a_dashboard_needs_a_slash_and_a_token() {
+    let tokens = format!("ops:operator:{A}\n");
+    let certificates = format!("ops:operator:certificate:{A}\n");
+    let faults = |http: &str, tokens: &str| {
+        with_files(&format!("events {{}} http {{ {http} }}"), &[("/t", tokens)])
+            .err()
+            .unwrap_or_default()
+            .join("; ")
+    };
+    let at = |location: &str| format!("control_tokens /t; server {{ listen 80; {location} }}");
+    assert_eq!(faults(&at("location /ops/ { control_ui; }"), &tokens), "");
+    assert_eq!(faults(&at("location ^~ /ops/ { control_ui; }"), &tokens), "");
+    for location in [
+        "location /ops { control_ui; }",
+        "location = /ops/ { control_ui; }",
+        "location ~ /ops/ { control_ui; }",
+    ] {
+        let found = faults(&at(location), &tokens);
+        assert!(
+            found.contains("control_ui needs a location whose name ends in \"/\""),
+            "{location}: {found}"
+        );
+    }
+    let none = "control_ui has no token that someone could log in with";
+    assert!(faults("server { listen 80; location /ops/ { control_ui; } }", "").contains(none));
+    assert!(faults(&at("location /ops/ { control_ui; }"), &certificates).contains(none));
+}
+
+#[test]
+fn the_dashboard_is_served_and_its_name_without_the_slash_leads_to_it() {
+    let tokens = format!("ops:operator:{A}\n");
+    let text = "events {} http { control_tokens /t; server { listen 80; location /ops/ { control_ui; } } }";
+    let config = with_files(text, &[("/t", &tokens)]).unwrap();
+    let mut host = TestHost::new();
+    let mut exchange = exchange(&config, &mut host, "GET /ops/ HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut env = Env { config: &config, host: &mut host };
+    let step = phase::advance(&mut exchange, &mut env);
+    assert!(matches!(step, Step::Serve(Content::Control(ControlFace::Dashboard))));
+    let bare = answer(&config, &mut TestHost::new(), "GET /ops HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(bare.starts_with("HTTP/1.1 301") && bare.contains("Location: http://x/ops/\r\n"), "{bare}");
 }

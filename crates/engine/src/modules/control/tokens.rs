@@ -89,6 +89,11 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// Returns true if someone can log in: with a token, as no page can ask for a certificate.
+    pub fn can_log_in(&self) -> bool {
+        self.0.iter().any(|token| matches!(token.credential, Credential::Token(_)))
+    }
+
     /// Returns the holder of the token with this SHA-256, in a time that does not depend on the tokens.
     pub fn find(&self, sha256: &[u8; 32]) -> Option<&Token> {
         let mut found = None;

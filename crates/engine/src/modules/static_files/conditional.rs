@@ -1,6 +1,7 @@
 //! Conditional requests: 304 and 412 (ngx_http_not_modified_filter_module, RFC 9110 §13).
 //!
-//! The first of the header filters. It never judges an upstream's answer: that is the upstream's to do.
+//! The first of the header filters. It never judges an answer of an upstream or of the control plane: that
+//! is theirs to do.
 
 use super::IfModifiedSince;
 use crate::exchange::{Exchange, Response};

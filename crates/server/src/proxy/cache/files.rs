@@ -146,12 +146,6 @@ pub(crate) fn rewrite(zone: &CacheZone, name: KeyHash, stored: &StoredResponse) 
     file.write_all_at(&stored.meta.record(&stored.meta.texts()), 0)
 }
 
-/// Removes the file of a response.
-pub(crate) fn remove(zone: &CacheZone, name: KeyHash) {
-    // It fails if it is gone already, which is fine.
-    let _ = std::fs::remove_file(path(zone, name));
-}
-
 /// Forgets the responses of these keys, or all of them, and removes their files. Returns how many there were.
 pub(crate) fn purge(zones: &[CacheZone], keys: Option<&[Vec<u8>]>) -> u64 {
     let mut responses = 0;

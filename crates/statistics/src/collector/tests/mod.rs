@@ -1,6 +1,7 @@
 //! Random interleavings of threads, generations and times against a model that keeps every event; reloads; bounds.
 
 mod answers;
+mod course;
 
 use std::collections::BTreeMap;
 
