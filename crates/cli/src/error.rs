@@ -23,6 +23,8 @@ pub(crate) enum Code {
     NotDrained = 4,
     /// The order was sent and no answer came: whether it was carried out is unknown.
     Unknown = 5,
+    /// Committed, but not every node of the fleet has applied it.
+    NotApplied = 6,
 }
 
 /// The meaning of the exit codes, for `--help` and the man pages.
@@ -33,7 +35,8 @@ Exit codes:
   2  the command line is wrong
   3  the server cannot be reached; nothing has changed
   4  done, but the old side did not drain in time
-  5  no answer; whether it was done is unknown (see `pointsman history`)";
+  5  no answer; whether it was done is unknown (see `pointsman history`)
+  6  committed, but not applied by every node of the fleet";
 
 /// Why a verb did not do what it was asked for.
 #[derive(Debug)]
@@ -56,7 +59,12 @@ impl Error {
 
     /// Returns the error of a refusal by the server.
     pub(crate) fn refused(problem: Problem) -> Error {
-        Error { code: Code::Refused, problem }
+        let code = match &*problem.code {
+            "outcome_unknown" => Code::Unknown,
+            "not_applied" => Code::NotApplied,
+            _ => Code::Refused,
+        };
+        Error { code, problem }
     }
 
     /// Prints the error: for people to standard error, for programs to standard output, where they read everything

@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod explain;
 mod flags;
+mod fleet;
 mod format;
 mod group;
 mod history;

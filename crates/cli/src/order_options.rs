@@ -218,6 +218,7 @@ impl OrderOptions {
             let default = receipt::default_for(session, &receipt);
             let option = session.switch_option(&receipt.switch);
             let colour = match receipt.outcome {
+                _ if receipt.fleet.as_ref().is_some_and(|fleet| fleet.applied_us.is_none()) => Colour::Yellow,
                 Outcome::Committed | Outcome::Repeated | Outcome::Unchanged => Colour::Green,
                 Outcome::WouldCommit => Colour::Yellow,
                 Outcome::WouldRefuse => Colour::Red,
@@ -230,6 +231,11 @@ impl OrderOptions {
         };
         Ok(match (receipt.outcome, &receipt.drain, self.wait) {
             (Outcome::WouldRefuse, ..) => Code::Refused,
+            _ if self.wait != Some(Until::None)
+                && receipt.fleet.as_ref().is_some_and(|fleet| fleet.applied_us.is_none()) =>
+            {
+                Code::NotApplied
+            }
             (_, Some(drain), Some(Until::Drained)) if !wait::is_over(drain) => Code::NotDrained,
             _ => Code::Done,
         })

@@ -7,7 +7,7 @@ use crate::error::{Code, Error, say, say_json};
 use crate::format;
 use crate::session::Session;
 use clap::Args;
-use control::api::types::{GateResult, Outcome, Receipt};
+use control::api::types::{FleetReceipt, GateResult, Outcome, Receipt};
 
 /// Show what a commit has changed, and what was answered since
 #[derive(Debug, Args)]
@@ -102,6 +102,9 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>, option: &str) -> St
         };
         out.push_str(&format!("  applied by {all} within {}\n", format::micros(last)));
     }
+    if let Some(fleet) = &receipt.fleet {
+        out.push_str(&fleet_text(fleet));
+    }
     if let Some(held) = &receipt.hold {
         out.push_str(&format!(
             "  held {} for {}; requests in flight ended within {}\n",
@@ -141,6 +144,23 @@ pub(crate) fn outcome(receipt: &Receipt, option: &str) -> String {
         receipt.horizon.iter().flat_map(|horizon| format::horizon(horizon, receipt.revision, option));
     let lines = receipt.drain.iter().map(format::drain).chain(counted);
     lines.map(|line| format!("  {line}\n")).collect()
+}
+
+fn fleet_text(fleet: &FleetReceipt) -> String {
+    let nodes = format::count(fleet.nodes.len() as u64, "node");
+    let mut out = match fleet.applied_us {
+        Some(last) => format!("  applied by all of {nodes} within {}\n", format::micros(last)),
+        None => format!(
+            "  committed, NOT applied by {}: they may serve the old side\n",
+            fleet.missing().join(", ")
+        ),
+    };
+    for node in fleet.nodes.iter().filter(|node| node.applied) {
+        let after = node.after_us.map_or_else(|| "later".to_owned(), format::micros);
+        let workers = format::count(node.workers as u64, "worker");
+        out.push_str(&format!("    {}: {workers}, {after}\n", node.name));
+    }
+    out
 }
 
 fn gate_text(gate: &GateResult, forced: bool) -> String {

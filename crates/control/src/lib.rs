@@ -44,7 +44,7 @@ pub use journal::{JournalEntry, JournalQuery, JournalVerification, Occurrence};
 pub use options::{CommitRef, HoldOptions, HoldOrder, HoldStreams, Options, PastMoment, Wait};
 pub use receipt::Receipt;
 pub use service::{
-    ControlHandle, Declarations, Declared, FileDefault, PreparedReload, StoreCheck, StoredReload, UndoWhat,
-    WindowTimes, check_groups, check_stores,
+    ControlHandle, Declarations, Declared, FileDefault, FleetInfo, PreparedReload, StoreCheck, StoredReload,
+    UndoWhat, WindowTimes, check_groups, check_stores,
 };
 pub use setup::{Log, Setup};

@@ -67,6 +67,9 @@ pub struct Receipt {
     /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
+    /// What the nodes of the fleet did, if the switch is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetReceipt>,
     /// The keys of a repeated order that were changed after it: at most the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_since: Vec<ChangedKey>,
@@ -127,6 +130,48 @@ impl Receipt {
             "switch \"{}\" revision {} ({}) by {}: {what}{reason}",
             self.switch, self.revision, self.kind, self.actor
         )
+    }
+}
+
+/// What the nodes of a fleet did with a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetReceipt {
+    /// The nodes of the roster.
+    pub nodes: Vec<NodeReceipt>,
+    /// When the last worker of the last node had applied it, in microseconds after the commit; absent while a node has not
+    /// said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_us: Option<u64>,
+}
+
+/// What a node did with a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeReceipt {
+    /// Its name.
+    pub name: String,
+    /// True if all its workers follow the commit, or a newer one. One that has not said so may serve the old side.
+    pub applied: bool,
+    /// When this node learnt that, in microseconds after the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_us: Option<u64>,
+    /// The number of its workers.
+    pub workers: usize,
+    /// By that node's clock, from the moment at which it had the commit to the last of its workers, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
+}
+
+impl NodeReceipt {
+    /// Returns that of a node that has said nothing yet.
+    pub fn named(name: &str) -> NodeReceipt {
+        NodeReceipt { name: name.to_owned(), ..NodeReceipt::default() }
+    }
+}
+
+impl FleetReceipt {
+    /// Returns the names of the nodes that have not said that they follow the commit.
+    pub fn missing(&self) -> Vec<&str> {
+        self.nodes.iter().filter(|one| !one.applied).map(|one| one.name.as_str()).collect()
     }
 }
 

@@ -70,6 +70,13 @@ codes! {
     StoreLocked "store_locked" 503 "Another process has locked the store.";
     StoreDamaged "store_damaged" 503 "The store is corrupt.";
     StoreOldFormat "store_old_format" 503 "The order needs a newer format of the store, which an older program still has open.";
+    StoreUnreachable "store_unreachable" 503 "The fleet's etcd cannot be reached.";
+    StoreForeign "store_foreign" 503 "The fleet's etcd is another one, or has lost what this node knows.";
+    NotInFleet "not_in_fleet" 409 "The fleet does not exist, or this node is not in it.";
+    FleetTaken "fleet_taken" 409 "There is a fleet already, or a node of this name.";
+    NodeNotReady "node_not_ready" 409 "A node of the fleet is silent, or its configuration lacks what the order needs.";
+    OutcomeUnknown "outcome_unknown" 504 "Whether the order was carried out is unknown.";
+    NotApplied "not_applied" 503 "The commit is made, and this node cannot follow it yet.";
     HoldExists "hold_exists" 409 "The key is already held.";
     NotHeld "not_held" 409 "The key is not held.";
     NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out, or streams are open.";
@@ -204,6 +211,18 @@ impl Refusal {
             ),
         )
         .with(Details::Names(rules.targets.to_vec()))
+    }
+
+    /// Reports a commit that the fleet has, and that the copy on this machine cannot take.
+    pub fn not_applied(revision: u64, fault: &StoreFault) -> Refusal {
+        Refusal::new(
+            Code::NotApplied,
+            format!(
+                "revision {revision} is committed in the fleet, and this node serves the table before it: {}",
+                fault.text
+            ),
+            fault.remedy.clone(),
+        )
     }
 
     /// Refuses an order that expects another revision.

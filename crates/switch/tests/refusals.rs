@@ -180,9 +180,23 @@ fn provoke(code: Code) -> Option<Refusal> {
         Code::StoreOldFormat => store_refusal(StoreFaultKind::Older),
         Code::StoreLocked => store_refusal(StoreFaultKind::Locked),
         Code::StoreDamaged => store_refusal(StoreFaultKind::Newer),
+        Code::NotApplied => {
+            let fault = StoreFault {
+                kind: StoreFaultKind::Full,
+                text: "no space is left".to_owned(),
+                remedy: "free space".to_owned(),
+            };
+            Refusal::not_applied(7, &fault)
+        }
         Code::HoldExists => Tables::default().with_hold(hold()).unwrap().with_hold(hold()).unwrap_err(),
         Code::NotHeld => Tables::default().with_hold(hold()).unwrap().without_hold(1, &key("a")).unwrap_err(),
-        Code::ServerNotAllowed
+        Code::StoreUnreachable
+        | Code::StoreForeign
+        | Code::NotInFleet
+        | Code::FleetTaken
+        | Code::NodeNotReady
+        | Code::OutcomeUnknown
+        | Code::ServerNotAllowed
         | Code::NotDrained
         | Code::Overtaken
         | Code::ConfigRefused
@@ -221,6 +235,12 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
         elsewhere,
         [
             "server_not_allowed",
+            "store_unreachable",
+            "store_foreign",
+            "not_in_fleet",
+            "fleet_taken",
+            "node_not_ready",
+            "outcome_unknown",
             "not_drained",
             "overtaken",
             "config_refused",

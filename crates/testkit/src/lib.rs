@@ -8,6 +8,7 @@ mod case;
 mod case_state;
 mod client;
 mod connection;
+mod etcd;
 mod failure;
 pub mod faults;
 pub mod hostile;
@@ -29,6 +30,7 @@ mod test_dir;
 mod tls;
 
 pub use case::{Case, Kind, Step};
+pub use etcd::EtcdProcess;
 pub use failure::Failure;
 pub use process::{Binary, until};
 pub use process_group::{ProcessGroup, StopAtEnd, output_of};

@@ -22,7 +22,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("transport", 4),
     ("process", 4),
     ("tls", 4),
-    ("store-etcd", 4),
+    ("fleet", 5),
     ("prober", 5),
     ("control", 6),
     ("server", 7),

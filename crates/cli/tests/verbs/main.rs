@@ -10,6 +10,7 @@ mod crash;
 mod documented;
 mod early_data;
 mod edits;
+mod fleets;
 mod gateways;
 mod grpc;
 mod heads;

@@ -55,7 +55,7 @@ impl IntoResponse for ApiError {
             Code::TooManyLogins => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
             }
-            Code::Busy | Code::Stopping | Code::TooManyCalls | Code::NoMaster => {
+            Code::Busy | Code::Stopping | Code::TooManyCalls | Code::NoMaster | Code::StoreUnreachable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -96,18 +96,27 @@ pub(super) struct QueryErrors;
 /// The refusals of orders, for the description.
 pub(super) struct OrderErrors;
 
+/// The refusals of queries about the fleet, for the description.
+pub(super) struct FleetErrors;
+
+fn refuses_queries(code: Code) -> bool {
+    use Code::{BadKey, BadRequest, Busy, Forbidden, Internal, NotFound, Stopping, Unauthorized};
+    use Code::{StoreDamaged, StoreFailed, StoreLocked, TooManyCalls, UnknownRevision, UnknownSwitch};
+    let of_stores = matches!(code, StoreDamaged | StoreFailed | StoreLocked);
+    let of_names = matches!(code, BadKey | NotFound | UnknownRevision | UnknownSwitch);
+    let of_calls = matches!(code, BadRequest | Busy | Internal | Stopping | TooManyCalls);
+    of_stores || of_names || of_calls || matches!(code, Forbidden | Unauthorized)
+}
+
 impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        described(|code| {
-            use Code::{BadKey, BadRequest, Busy, Forbidden, Internal, NotFound, Stopping, Unauthorized};
-            use Code::{
-                StoreDamaged, StoreFailed, StoreLocked, TooManyCalls, UnknownRevision, UnknownSwitch,
-            };
-            let of_stores = matches!(code, StoreDamaged | StoreFailed | StoreLocked);
-            let of_names = matches!(code, BadKey | NotFound | UnknownRevision | UnknownSwitch);
-            let of_calls = matches!(code, BadRequest | Busy | Internal | Stopping | TooManyCalls);
-            of_stores || of_names || of_calls || matches!(code, Forbidden | Unauthorized)
-        })
+        described(refuses_queries)
+    }
+}
+
+impl IntoResponses for FleetErrors {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        described(|code| refuses_queries(code) || matches!(code, Code::NotInFleet | Code::StoreUnreachable))
     }
 }
 

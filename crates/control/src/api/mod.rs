@@ -13,6 +13,7 @@ mod context;
 mod diff;
 pub(crate) mod error;
 mod events;
+mod fleet;
 mod group_view;
 mod groups;
 mod journal;

@@ -4,7 +4,7 @@
 
 use super::error::ApiError;
 use super::{
-    caches, diff, events, groups, journal, orders, queries, reload, series, servers, status, types,
+    caches, diff, events, fleet, groups, journal, orders, queries, reload, series, servers, status, types,
 };
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -49,6 +49,11 @@ use utoipa::OpenApi;
         servers::post_servers,
         caches::caches,
         caches::purge,
+        fleet::fleet,
+        fleet::init,
+        fleet::join,
+        fleet::remove,
+        fleet::restore,
         reload::check,
         reload::reload,
         events::events,
@@ -64,6 +69,7 @@ use utoipa::OpenApi;
         (name = "orders", description = "Route keys, undo, confirm, hold."),
         (name = "groups", description = "Groups and their servers, and orders on them."),
         (name = "caches", description = "Zones of kept responses, and purges."),
+        (name = "fleet", description = "Nodes that switch as one."),
         (name = "events", description = "Events as they happen."),
         (name = "figures", description = "Traffic statistics.")
     )

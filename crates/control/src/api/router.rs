@@ -6,14 +6,15 @@
 use super::context::Api;
 use super::error::ApiError;
 use super::{
-    auth, caches, diff, events, groups, journal, openapi, orders, queries, reload, series, servers, status,
+    auth, caches, diff, events, fleet, groups, journal, openapi, orders, queries, reload, series, servers,
+    status,
 };
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use switch::{Code, Refusal};
 
 /// Returns the router of all paths.
@@ -41,6 +42,11 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/groups/{name}/servers/{*key}", one_server())
         .route("/v1/caches", get(caches::caches))
         .route("/v1/caches/{name}/purge", post(caches::purge))
+        .route("/v1/fleet", get(fleet::fleet))
+        .route("/v1/fleet/init", post(fleet::init))
+        .route("/v1/fleet/join", post(fleet::join))
+        .route("/v1/fleet/nodes/{node}", delete(fleet::remove))
+        .route("/v1/fleet/restore", post(fleet::restore))
         .route("/v1/check", post(reload::check))
         .route("/v1/journal", get(journal::journal))
         .route("/v1/reload", post(reload::reload))

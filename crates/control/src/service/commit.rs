@@ -152,7 +152,7 @@ impl ControlState {
             }
             let notes = gate.iter().flat_map(gate::notes).collect();
             let commit = plan.commit(switch.position().hash, now, notes);
-            let commit = match switch.configured().is_groups() {
+            let commit = match switch.configured().is_groups() || switch.is_in_fleet() {
                 true => commit,
                 false => commit.with_default(&switch.table(), &switch.rules().default),
             };
@@ -174,8 +174,14 @@ impl ControlState {
         watch_ms: Option<u64>,
     ) -> Result<Option<DurableCommit>, Refusal> {
         let revision = switch.table().revision();
+        let in_fleet = switch.is_in_fleet();
+        if in_fleet && !self.propose(switch, &commit).await? {
+            self.catch_up_locked(switch).await?;
+            return Ok(None);
+        }
         let work = move |store: &mut dyn crate::store::StoreBackend| {
-            let needs = commit.form() == 2 && !store.takes_form_2();
+            // What the fleet has is kept as it is.
+            let needs = !in_fleet && commit.form() == 2 && !store.takes_form_2();
             let commit = if needs { commit.without_optional() } else { commit };
             let kept = store.commit(&commit);
             let at = Instant::now();
@@ -199,6 +205,11 @@ impl ControlState {
         if let Err(fault) = &kept
             && !is_there
         {
+            if in_fleet {
+                self.store_failed(switch, fault);
+                switch.is_behind.set(true);
+                return Err(Refusal::not_applied(commit.revision, fault));
+            }
             if fault.kind != StoreFaultKind::Conflict || news.is_empty() {
                 self.store_failed(switch, fault);
                 return Err(fault.clone().into());
@@ -217,6 +228,15 @@ impl ControlState {
     /// Publishes commits of other processes that are not applied yet. An order is planned against what the store holds:
     /// planned against less, it might seem to change nothing when it does.
     pub(super) async fn catch_up(self: &Rc<ControlState>, switch: &Rc<SwitchState>) -> Result<(), Refusal> {
+        self.pull(switch).await?;
+        self.catch_up_with_store(switch).await
+    }
+
+    /// The same with what the store on this machine holds.
+    pub(super) async fn catch_up_with_store(
+        self: &Rc<ControlState>,
+        switch: &Rc<SwitchState>,
+    ) -> Result<(), Refusal> {
         if self.catch_up_with_groups(switch).await? || switch.unseen_commits().await?.is_empty() {
             return Ok(());
         }
@@ -260,7 +280,11 @@ impl ControlState {
             }
         }
         self.know_groups(&routing);
-        drop(self.publish_routing(routing, None));
+        let acknowledgements = self.publish_routing(routing, None);
+        let of_fleet = taken.iter().filter(|(switch, _)| switch.is_in_fleet());
+        let newest =
+            of_fleet.filter_map(|(switch, commits)| Some(((*switch).clone(), commits.last()?.clone())));
+        self.acknowledge_taken(newest.collect(), acknowledgements);
         for (switch, commits) in taken {
             commits.iter().for_each(|commit| self.announce_commit(&switch.name(), commit));
             if let Some(last) = commits.last() {

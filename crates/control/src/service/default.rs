@@ -101,6 +101,10 @@ impl ControlState {
         position: &Position,
         former: Option<&Arc<str>>,
     ) -> Result<Option<DefaultCommit>, String> {
+        // In a fleet the default is that of each node's configuration.
+        if place.spec().in_fleet {
+            return Ok(None);
+        }
         let rules = &place.spec().rules;
         let wrong = |text: String| format!("switch \"{}\": {text}", rules.name);
         let force = self.shared.reload_is_forced();

@@ -146,7 +146,25 @@ async fn follow(
         );
         state.shared.log(Level::Alert, &text);
     }
-    following.set_published();
+    let fleet = state.fleet_service().ok().filter(|_| switch.is_in_fleet());
+    if fleet.is_none() {
+        following.set_published();
+    }
+    let nodes = async {
+        let Some(service) = fleet else { return };
+        if missing == 0 {
+            let began = following.committed;
+            let position = switch.position();
+            // A newer commit may have been published since; then its acknowledgement says more.
+            if position.table.revision() == following.revision {
+                let hash = position.hash.to_string();
+                service.all_follow(&following.switch, &hash, following.revision, workers, began).await;
+            }
+        }
+        service.nodes_follow(&following).await;
+        following.set_published();
+        state.save_receipt(&switch, &following);
+    };
     let drain = async {
         if let Some(watch) = &following.watch {
             watch_drain(&state, &switch, &following, watch.id, workers).await;
@@ -162,7 +180,7 @@ async fn follow(
             state.announce_receipt(&following, following.receipt());
         }
     };
-    tokio::join!(drain, answers);
+    tokio::join!(drain, answers, nodes);
     state.drains.borrow_mut().retain(|one| !Rc::ptr_eq(one, &following));
 }
 

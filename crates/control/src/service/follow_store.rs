@@ -100,7 +100,7 @@ pub(super) async fn follow_store(state: Weak<ControlState>, switch: Weak<SwitchS
         let _ = state.follow_holds(&switch).await;
         if schedule.should_catch_up(others_wrote || switch.is_behind.take(), Instant::now()) {
             // A fault of the store is reported by the next order.
-            schedule.caught_up(state.catch_up(&switch).await.is_ok());
+            schedule.caught_up(state.catch_up_with_store(&switch).await.is_ok());
         }
     }
 }

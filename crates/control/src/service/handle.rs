@@ -129,6 +129,7 @@ impl ControlHandle {
                             Some(Message::Retired) => retired = true,
                             Some(message) => {
                                 stopping |= matches!(message, Message::Stop);
+                                state.leave_fleet();
                                 close.take().map(tokio::task::spawn_local);
                             }
                             None => return,
@@ -458,7 +459,7 @@ impl ControlHandle {
     }
 
     /// Runs a function on the control thread.
-    async fn ask<T, F, Fut>(&self, question: F) -> Result<T, Refusal>
+    pub(super) async fn ask<T, F, Fut>(&self, question: F) -> Result<T, Refusal>
     where
         F: FnOnce(Rc<ControlState>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, Refusal>> + 'static,

@@ -56,6 +56,7 @@ impl ControlState {
         switch: &Rc<SwitchState>,
         order: HoldOrder,
     ) -> Result<HoldInfo, Refusal> {
+        switch.may_hold()?;
         let (key, table) = (order.key.clone(), switch.table());
         // A hold of a key that no request has keeps nothing from going on: most likely another one is meant.
         if table.get(&key).is_none() {

@@ -7,6 +7,7 @@
 
 use super::clock;
 use super::commit::{CommitOutcome, Earlier};
+use super::fleet;
 use super::groups;
 use super::holds::ActiveHold;
 use super::spelling;
@@ -57,6 +58,8 @@ impl ControlState {
             self.shared.takes_orders()?;
         }
         groups::check(switch, &order, &options)?;
+        fleet::check(switch, &order, &options)?;
+        let order = fleet::named(switch, order, &options);
         let queue_slot = switch.enqueue()?;
         if !options.dry_run
             && let Some(earlier) = self.repeated(switch, &order).await?

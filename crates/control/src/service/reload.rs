@@ -46,6 +46,9 @@ enum Source {
 
 /// Checks a new configuration against the tables, and opens the stores that are new in it.
 pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Result<Prepared, String> {
+    if config.control.fleet != state.shared.config().control.fleet {
+        return Err("the directive fleet has changed, which takes a restart: the connection to etcd belongs to the process".to_owned());
+    }
     state.take_up_restored().await;
     let (known, shared) = (state.discovery.borrow().beliefs.clone(), state.shared.clone());
     let looks = FirstLooks::at(&config, &known, &|level, text| shared.log(level, text)).await;
@@ -233,5 +236,8 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     state.note_groups();
     state.watch_places();
     state.tell_places_of(&state.shared.config());
+    if let Ok(service) = state.fleet_service() {
+        service.renew();
+    }
     drop(reload_lock);
 }

@@ -7,6 +7,7 @@
 use super::damage::{self, Condition};
 use super::default::{self, FileDefault};
 use super::elsewhere;
+use super::fleet::{self, FleetService};
 use super::follow_store;
 use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
@@ -55,6 +56,8 @@ pub(super) struct Opened {
     pub(super) holds: Vec<TakenUp>,
     /// The commits of defaults that the configuration has changed while nothing ran, with their switches.
     pub(super) defaults: Vec<(Box<str>, Commit)>,
+    /// The fleet that this node is in.
+    pub(super) member: Option<::fleet::Membership>,
 }
 
 /// An opened switch.
@@ -103,6 +106,12 @@ pub(super) fn control_state(opened: Opened, shared: Arc<Shared>) -> Rc<ControlSt
     }
     opened.holds.into_iter().for_each(|taken| state.add_taken_up(taken));
     state.announce_process();
+    let config = state.shared.config();
+    if let Some(spec) = &config.control.fleet {
+        let service = Rc::new(FleetService::new(&config, spec, opened.member));
+        *state.fleet.borrow_mut() = Some(service.clone());
+        fleet::start(&state, &service);
+    }
     tokio::task::spawn_local(hold_watch::watch_holds(Rc::downgrade(&state)));
     tokio::task::spawn_local(elsewhere::exchange_reports(Rc::downgrade(&state)));
     state.watch_places();
@@ -149,6 +158,7 @@ pub(super) fn open(
         conditions: Vec::new(),
         holds: Vec::new(),
         defaults: Vec::new(),
+        member: fleet::membership(config)?,
     };
     for one in open_all(places.collect(), file, prober, &in_force)? {
         opened.defaults.extend(one.default.map(|commit| (one.place.spec().rules.name.clone(), commit)));
@@ -248,7 +258,7 @@ fn open_one(
         }
     }
     let mut tries = TRIES;
-    while is_sound && !is_groups && default.is_none() {
+    while is_sound && !is_groups && !place.spec().in_fleet && default.is_none() {
         tries -= 1;
         match default::commit_at_start((&place, &in_force.groups), &store, &mut position, file, prober) {
             // Another process was faster.

@@ -5,6 +5,7 @@
 use super::answer_owner::WatchedCommit;
 use super::clock;
 use super::elsewhere::followed::OtherProcesses;
+use super::fleet::own_node::FleetService;
 use super::heads::Heads;
 use super::holds::Holds;
 use super::lookups::Discovery;
@@ -50,6 +51,8 @@ pub(super) struct ControlState {
     pub(super) other_processes: OtherProcesses,
     /// Who is told of the newest commits.
     pub(super) heads: Heads,
+    /// The node's side of the fleet, if the configuration has one.
+    pub(super) fleet: RefCell<Option<Rc<FleetService>>>,
 }
 
 impl ControlState {
@@ -70,6 +73,7 @@ impl ControlState {
             watches: Cell::new(0),
             other_processes: OtherProcesses::default(),
             heads: Heads::default(),
+            fleet: RefCell::default(),
         })
     }
 

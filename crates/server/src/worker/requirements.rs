@@ -7,7 +7,7 @@ use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::process as configured;
 use engine::modules::proxy::default_temp_path;
-use engine::modules::switch::{StatePath, groups_file};
+use engine::modules::switch::{StatePath, fleet_folder, groups_file};
 use engine::modules::upstream::Origin;
 use process::log::LogTarget;
 use process::{Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox};
@@ -114,6 +114,12 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
 fn state_folders(config: &Config) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         config.http.acme.issuers.iter().filter_map(|issuer| issuer.state.clone()).collect();
+    if config.control.fleet.is_some() {
+        let folder = fleet_folder(&config.prefix);
+        // One level at a time.
+        folders.extend(folder.parent().map(Path::to_owned));
+        folders.push(folder);
+    }
     for spec in &config.switches {
         if let StatePath::File(path) = &spec.state
             && let Some(folder) = path.parent()

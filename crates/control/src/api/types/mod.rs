@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod commit;
 mod event;
+mod fleet;
 mod journal;
 mod object;
 mod order;
@@ -20,13 +21,14 @@ mod table;
 
 pub use crate::horizon::{AnswerCounts, Horizon, HorizonState, TargetAnswers};
 pub use crate::receipt::{
-    ChangedServer, Drain, DrainState, GateResult, Held, KeyChange, MovedTraffic, OldestRequest, Outcome,
-    Receipt, ServerResult, WorkerAck,
+    ChangedServer, Drain, DrainState, FleetReceipt, GateResult, Held, KeyChange, MovedTraffic, NodeReceipt,
+    OldestRequest, Outcome, Receipt, ServerResult, WorkerAck,
 };
 pub use cache::{Cache, Caches, PurgeOrder, PurgedCache};
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};
 pub use event::{Event, Happening};
+pub use fleet::{Fleet, FleetNode, FleetOrder, FleetRestored};
 pub use journal::{Journal, JournalItem, VerifiedJournal};
 pub(super) use object::Object;
 pub use order::{

@@ -147,6 +147,7 @@ fn begin(folder: PathBuf) -> Process {
         groups: None,
         conditions: vec![condition],
         holds: Vec::new(),
+        member: None,
         defaults: Vec::new(),
     };
     let state = startup::control_state(opened, control.shared.clone());

@@ -153,6 +153,7 @@ fn move_in(
         groups: None,
         conditions: Vec::new(),
         holds: vec![holds],
+        member: None,
         defaults: Vec::new(),
     };
     let state = startup::control_state(opened, control.shared.clone());

@@ -50,6 +50,8 @@ pub struct ControlSettings {
     pub notify: Vec<NotifyPlace>,
     /// The former switches that are gone on purpose: `switch_retired`.
     pub retired_switches: Vec<super::switch::Named>,
+    /// The fleet that this node is to be in.
+    pub fleet: Option<super::switch::FleetSpec>,
     /// The scopes with `control_api`, and its spans.
     locations: Vec<(usize, Span)>,
     /// The scopes with `control_ui`, and its spans.
@@ -65,6 +67,7 @@ impl ControlSettings {
             server_orders: Setting::new(None),
             notify: Vec::new(),
             retired_switches: Vec::new(),
+            fleet: None,
             locations: Vec::new(),
             dashboards: Vec::new(),
         }

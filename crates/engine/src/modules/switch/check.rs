@@ -32,6 +32,15 @@ pub(super) struct Targets {
     pub(super) dynamic: Option<Span>,
 }
 
+/// The line `state`.
+#[derive(Clone, Debug)]
+pub(super) struct WrittenState {
+    pub(super) state: StatePath,
+    /// `state fleet`: the file is this node's copy.
+    pub(super) in_fleet: bool,
+    pub(super) span: Span,
+}
+
 /// What the line of a `switch` says behind its variable.
 #[derive(Clone, Debug)]
 pub(super) struct LineSettings {
@@ -49,7 +58,7 @@ pub struct SwitchDraft {
     pub(super) place: String,
     pub(super) default: Setting<Option<Named>>,
     pub(super) targets: Setting<Targets>,
-    pub(super) state: Setting<Option<(StatePath, Span)>>,
+    pub(super) state: Setting<Option<WrittenState>>,
     pub(super) keys: Setting<(usize, usize)>,
     pub(super) sticky: Setting<Sticky>,
     pub(super) testers: Setting<Option<Template>>,
@@ -92,6 +101,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
     for draft in &drafts {
         let rules = rules(b, draft, &groups);
         check_gate(b, draft, rules.as_ref(), &groups);
+        check_fleet(b, draft);
         let state = state(b, draft, &mut files);
         check_dict(b, draft, &mut dicts);
         let Some(rules) = rules else { continue };
@@ -101,6 +111,7 @@ pub(super) fn finish(b: &mut Builder<'_>) {
             sticky: draft.sticky.get().clone(),
             testers: draft.testers.get().clone(),
             state,
+            in_fleet: draft.state.get().as_ref().is_some_and(|written| written.in_fleet),
             from: draft.line.from.as_ref().map(|from| from.name.as_str().into()),
             watch_ms: draft.line.watch_ms,
             gate: draft.gate.get().as_ref().map(|(gate, _)| gate.clone()),
@@ -242,7 +253,7 @@ fn check_gate(b: &mut Builder<'_>, draft: &SwitchDraft, rules: Option<&Rules>, g
 fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Span)>) -> StatePath {
     let former = draft.line.from.as_ref().map_or(&draft.name.name, |from| &from.name);
     let (state, span) = match draft.state.get() {
-        Some((state, span)) => (state.clone(), *span),
+        Some(written) => (written.state.clone(), written.span),
         None => (StatePath::File(b.inputs.prefix.join(format!("state/{former}.db"))), draft.name.span),
     };
     if draft.name.name == GROUPS_NAME {
@@ -269,6 +280,30 @@ fn state(b: &mut Builder<'_>, draft: &SwitchDraft, files: &mut Vec<(PathBuf, Spa
         files.push((path.clone(), span));
     }
     state
+}
+
+/// Refuses what a switch of a fleet must not have beside its state.
+fn check_fleet(b: &mut Builder<'_>, draft: &SwitchDraft) {
+    let Some(written) = draft.state.get().as_ref().filter(|written| written.in_fleet) else { return };
+    let mut fault =
+        |span, text: &str, help: &str| b.diagnostics.push(Diagnostic::error(span, text).help(help));
+    if let Some(span) = draft.targets.get().dynamic {
+        let text = "a switch of a fleet cannot lead to groups made at run time: another node has others";
+        fault(span, text, "name the targets alone, and give each node the upstreams");
+    }
+    if let Some(from) = &draft.line.from {
+        let text = "a switch of a fleet cannot have had another name";
+        fault(from.span, text, "leave from= out: the switch keeps its name, as the other nodes have it");
+    }
+    if *draft.streams.get() != StreamsPolicy::Keep {
+        let text = "a switch of a fleet cannot close streams: only the node that takes the order would";
+        fault(written.span, text, "leave `streams` out: they end by themselves");
+    }
+    if b.draft.control.fleet.is_none() {
+        let fault = Diagnostic::error(written.span, "`state fleet` without a fleet")
+            .help("add to http: fleet etcd http://10.0.0.1:2379 node=a;");
+        b.diagnostics.push(fault);
+    }
 }
 
 fn check_dict(b: &mut Builder<'_>, draft: &SwitchDraft, taken: &mut Vec<Named>) {

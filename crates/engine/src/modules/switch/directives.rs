@@ -2,7 +2,8 @@
 //!
 //! Owns the grammar. What needs the whole text (are the targets upstreams?) is [`super::check`]'s.
 
-use super::check::{LineSettings, Named, SwitchDraft, Targets};
+use super::check::{LineSettings, Named, SwitchDraft, Targets, WrittenState};
+use super::fleet;
 use super::sticky::{self, Salt, Sticky, StickySource};
 use super::{OnDamage, RevertIfDead, StatePath, StreamsPolicy, gate, kind_of};
 use crate::config::{Builder, invalid_choice, invalid_parameter, number, once, variable_name};
@@ -37,6 +38,19 @@ pub(super) const DIRECTIVES: &[Directive] = &[
              at a start, since its keys would all get another default.",
         )
         .example("switch_retired live;"),
+    Directive::new(
+        "fleet",
+        Contexts::HTTP,
+        Args::AtLeast(3),
+        "etcd URL ... [prefix=path] node=name [user=name password_file=file]",
+        fleet::directive,
+    )
+    .doc(
+        "The etcd in which several nodes keep the tables of their switches with `state fleet`, so that a switch is one \
+         act for all of them. Each node has a name of its own. All keys begin with prefix=, by default /pointsman. Without \
+         the line there is no connection to etcd. A change of the line takes effect with a restart.",
+    )
+    .example("fleet etcd http://10.0.0.1:2379 http://10.0.0.2:2379 prefix=/pointsman/shop node=a;"),
     Directive::new("default", Contexts::SWITCH, Args::Exactly(1), "target", |b, d| {
         let name = named(&d.args[0])?;
         once(draft(b).default.write(Some(name)), d)
@@ -52,10 +66,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
              group that is made at run time: `pointsman group create`.",
         )
         .example("targets blue green dynamic;"),
-    Directive::new("state", Contexts::SWITCH, Args::Exactly(1), "file | memory", state)
+    Directive::new("state", Contexts::SWITCH, Args::Exactly(1), "file | memory | fleet", state)
         .doc(
             "The file that keeps the entries and their history, under the prefix unless it is \
-         absolute; `memory` forgets them at the end. Without the line: state/NAME.db.",
+         absolute; `memory` forgets them at the end; `fleet` keeps them in the etcd of the directive fleet, with a \
+         copy in state/fleet/NAME.db. Without the line: state/NAME.db.",
         )
         .example("state state/live.db;"),
     Directive::new("keys", Contexts::SWITCH, Args::Between(1, 2), "[max=number] [length=number]", keys)
@@ -298,11 +313,17 @@ fn targets(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
 
 fn state(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let word = &d.args[0];
+    let mut in_fleet = false;
     let state = match word.str()? {
         "memory" => StatePath::Memory,
+        "fleet" => {
+            in_fleet = true;
+            StatePath::File(fleet::copy_file(&b.inputs.prefix, &draft(b).name.name.clone()))
+        }
         text if text.starts_with("etcd:") => {
-            return Err(Diagnostic::error(word.span, "a store in etcd is not supported by pointsman yet")
-                .help("keep the state in a file: state state/live.db;"));
+            return Err(Diagnostic::error(word.span, "a state names no etcd").help(
+                "write in http: fleet etcd http://10.0.0.1:2379 node=a; and in the switch: state fleet;",
+            ));
         }
         text if text.is_empty() || text.ends_with('/') => {
             return Err(Diagnostic::error(word.span, format!("no file in the state \"{text}\""))
@@ -310,7 +331,7 @@ fn state(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         }
         _ => StatePath::File(b.path(word)?),
     };
-    once(draft(b).state.write(Some((state, word.span))), d)
+    once(draft(b).state.write(Some(WrittenState { state, in_fleet, span: word.span })), d)
 }
 
 /// No store and no memory takes more; and lengths are bounded by what a request's head may hold.

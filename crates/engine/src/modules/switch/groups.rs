@@ -46,6 +46,7 @@ impl SwitchSpec {
             sticky: Sticky { source: StickySource::Address, salt: Salt::None },
             testers: None,
             state: StatePath::File(groups_file(&config.prefix)),
+            in_fleet: false,
             from: None,
             watch_ms: 0,
             gate: None,

@@ -6,6 +6,7 @@
 
 mod check;
 mod directives;
+mod fleet;
 mod gate;
 mod groups;
 mod hold;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use check::{Named, SwitchDraft};
 pub use directives::WATCH_MS;
+pub use fleet::{FleetSpec, fleet_folder};
 pub use gate::GateSpec;
 pub use groups::{GROUPS_NAME, base_servers, groups_file};
 pub use record::{Choice, ClientPoint, Matched, SwitchRecord};
@@ -47,6 +49,8 @@ pub struct SwitchSpec {
     pub testers: Option<Template>,
     /// The storage of its entries.
     pub state: StatePath,
+    /// `state fleet`: the file is this node's copy of what all nodes have in etcd.
+    pub in_fleet: bool,
     /// The name that it had before: `from=`.
     pub from: Option<Box<str>>,
     /// How long the answers after a commit are counted for its receipt, in milliseconds: `watch=`.

@@ -55,10 +55,7 @@ fn faults_are_named_with_their_cause() {
             "switch $host $a from=b { default blue; } switch_retired b;",
             "switch \"b\" is named as a former one twice",
         ),
-        (
-            "switch $host $a { default blue; state etcd://h/; }",
-            "a store in etcd is not supported by pointsman yet",
-        ),
+        ("switch $host $a { default blue; state etcd://h/; }", "a state names no etcd"),
         (
             "switch $host $a { default blue; state state/b.db; } switch $host $b { default blue; }",
             "the state \"/prefix/state/b.db\" is another switch's",
