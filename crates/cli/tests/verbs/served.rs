@@ -215,7 +215,7 @@ fn requests_wait_in_a_hold() {
     assert!(server.say(&["list"]).done().contains("a.example: held since"));
     assert_eq!(
         server.say(&["release", "a.example", "--rate", "50"]).done(),
-        "a.example: 1 waiting request released\n"
+        "a.example: 1 waiting request goes on, 50 a second\n"
     );
     let mut text = String::new();
     waiting.read_to_string(&mut text).unwrap();

@@ -13,7 +13,11 @@ struct Files {
 
 impl conf::Loader for Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if self.are_read { std::fs::read(path) } else { Ok(Vec::new()) }
+        match path.file_name() {
+            _ if self.are_read => std::fs::read(path),
+            Some(name) if name == "tokens" => Ok(format!("ops:operator:{}", "0".repeat(64)).into_bytes()),
+            _ => Ok(Vec::new()),
+        }
     }
     fn glob(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(Vec::new())
@@ -52,6 +56,9 @@ fn within(place: Contexts, example: &str) -> String {
         if example.starts_with(&format!("{prefix}_cache kept")) {
             named.push_str(&format!("{prefix}_cache_path {prefix} keys_zone=kept:1m;"));
         }
+    }
+    if example.starts_with("control_ui") {
+        named.push_str("control_tokens tokens;");
     }
     if example.starts_with("acme_certificate") {
         named.push_str("acme_issuer example { uri https://acme.example/directory; }");

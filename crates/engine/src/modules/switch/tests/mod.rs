@@ -426,7 +426,7 @@ fn a_request_without_upstream_is_never_held() {
     host.routing = Some(with_holds(&tables(KeyKind::Host, &[]).tables, &["x"]));
     for (target, wanted) in [
         ("/page", "page"),
-        ("/api", "<Control>"),
+        ("/api", "<Control(Api)>"),
         ("/status", "<Report(UpstreamStatus(Text))>"),
         ("/files", "f"),
     ] {
