@@ -13,7 +13,12 @@
 //! assert_eq!((before.get("ben"), ages.get("ben")), (Some(&7), Some(&8)));
 //!
 //! let mut changed = Vec::new();
-//! ages.differences(&before, |name, old, new| changed.push((*name, old.copied(), new.copied())));
+//! ages.differences(&before, |name, old, new| {
+//!     // What is equal comes too if it lies in a chunk that has changed.
+//!     if old != new {
+//!         changed.push((*name, old.copied(), new.copied()));
+//!     }
+//! });
 //! assert_eq!(changed, [("ben", Some(7), Some(8)), ("cleo", None, Some(3))]);
 //! ```
 
@@ -84,8 +89,8 @@ impl<K: Ord, V> SortedMap<K, V> {
         (at, place)
     }
 
-    /// Passes each entry that `before` does not share, in the order of the keys, with its value there and here. Chunks that both
-    /// share are passed over at the cost of a comparison.
+    /// Passes each entry of the chunks that `before` does not share, in the order of the keys, with its value there and here: the
+    /// entries that differ are among them, and equal ones too. Chunks that both share are passed over at the cost of a comparison.
     pub fn differences<'m>(
         &'m self,
         before: &'m SortedMap<K, V>,

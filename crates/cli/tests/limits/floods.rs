@@ -57,6 +57,8 @@ fn ten_thousand_silent_connections_cost_little() {
 #[test]
 fn half_sent_heads_cost_what_has_arrived() {
     const HALF_SENT: usize = 2000;
+    // The allocator's memory comes in huge pages of 2 MiB: what is measured may be two of them too much.
+    const ROUNDING: u64 = (4 << 20) / HALF_SENT as u64;
     let main = "events { worker_connections 4000; }";
     for (length, most) in [(20, 10_000), (1 << 10, 12_000), (31 << 10, 48_000)] {
         let server = Server::start(Setup { main, http: ECHO, ..Setup::default() });
@@ -65,7 +67,7 @@ fn half_sent_heads_cost_what_has_arrived() {
         println!("{grown} bytes for each of {HALF_SENT} heads of {length} bytes, nginx: {nginx:?}");
         assert!(grown < most, "{grown} bytes for a head of {length}");
         assert!(
-            nginx.is_none_or(|nginx| grown < nginx),
+            nginx.is_none_or(|nginx| grown < nginx + ROUNDING),
             "{grown} bytes for a head of {length}, nginx {nginx:?}"
         );
         assert!(server.get("/").ends_with("here"), "{}", server.log());
