@@ -55,16 +55,13 @@ pub(crate) fn undo(
 pub(crate) fn revert(table: &Table, rules: &Rules, undoing: &Undoing) -> Result<Vec<SubjectChange>, Refusal> {
     let is_newer = |undone: &UndoneSubject| undone.later.is_some() || is_stale(table, undone);
     let groups = undoing.subjects().iter().filter(|undone| undone.subject == GROUP_SUBJECT);
-    // The servers of a group that was made or removed since are that one's. But if there is none now, a block had taken the older
-    // one over, and what was not confirmed is still said of its servers.
-    let newer: Vec<(&str, bool)> = groups
-        .filter(|undone| is_newer(undone))
-        .map(|undone| (&*undone.name, current(table, undone).is_some()))
-        .collect();
+    // The servers of a group that was made since are that one's. If there is none now, a block has taken the older one over, and
+    // what was not confirmed is still said of its servers.
+    let is_remade = |undone: &&UndoneSubject| is_newer(undone) && current(table, undone).is_some();
+    let remade: Vec<&str> = groups.filter(is_remade).map(|undone| &*undone.name).collect();
     let is_of_newer = |undone: &UndoneSubject| {
         let group = named_server(&undone.name).filter(|_| undone.subject == SERVER_SUBJECT);
-        let newer = group.and_then(|(group, _)| newer.iter().find(|(name, _)| *name == group));
-        newer.is_some_and(|(_, is_there)| *is_there || undone.restore.is_some())
+        group.is_some_and(|(group, _)| remade.contains(&group))
     };
     let is_left = |undone: &UndoneSubject| is_newer(undone) || is_of_newer(undone);
     let change = |undone: &UndoneSubject| {

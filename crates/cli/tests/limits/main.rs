@@ -151,6 +151,11 @@ impl Server {
     fn memory_kib(&self) -> u64 {
         self.worker_status("VmRSS").split(' ').next().unwrap().parse().unwrap()
     }
+
+    /// The most that it ever was.
+    fn most_memory_kib(&self) -> u64 {
+        self.worker_status("VmHWM").split(' ').next().unwrap().parse().unwrap()
+    }
 }
 
 /// All that comes until the end.

@@ -223,3 +223,30 @@ fn memory_held_for_scripts_is_bounded() {
     server.until("it has memory again", || server.get("/").ends_with("here"));
     assert!(server.get("/list").len() < 1 << 20);
 }
+
+/// What a script prints and the client does not take holds no more than the limit, with the room that buffers have to spare and what
+/// copying them takes.
+#[test]
+fn output_holds_no_more_than_the_limit() {
+    const LIMIT_KIB: u64 = 64 << 10;
+    let http = r#"lua_memory_limit 64m; lua_run_limit 20s;
+        server { listen unix:{folder}/front;
+            location / { content_by_lua_block { ngx.print("here") } }
+            location /print { content_by_lua_block { local s = ("x"):rep(1e5) while true do ngx.print(s) end } }
+            location /hold { lua_http10_buffering on; content_by_lua_block { local s = ("x"):rep(1e5) while true do ngx.print(s) end } }
+            location /append { content_by_lua_block {
+                ngx.req.read_body() ngx.req.init_body() local s = ("x"):rep(1e5) while true do ngx.req.append_body(s) end } } }"#;
+    let asked = ["/print HTTP/1.1", "/hold HTTP/1.0", "/append HTTP/1.1"];
+    for request in asked.map(|asked| format!("GET {asked}\r\nHost: h\r\n\r\n")) {
+        let server = Server::start(Setup { http, ..Setup::default() });
+        assert!(server.get("/").ends_with("here"));
+        let before_kib = server.most_memory_kib();
+        let mut deaf = server.connect();
+        deaf.write_all(request.as_bytes()).unwrap();
+        server.until("it is refused", || server.said("no memory: what the server holds") > 0);
+        let grown_kib = server.most_memory_kib() - before_kib;
+        println!("{grown_kib} KiB for {request:?}");
+        // The script's own memory and the buffers of the allocator beside it.
+        assert!(grown_kib < LIMIT_KIB + (12 << 10), "{grown_kib} KiB for {request:?}");
+    }
+}

@@ -177,7 +177,7 @@ unsafe extern "C" fn init(bridge: *mut Bridge) {
 /// Returns 0 if no body was begun, -1 if there is no room for more.
 unsafe extern "C" fn append(bridge: *mut Bridge, data: *const u8, len: usize) -> c_int {
     // SAFETY: see `read`.
-    if !unsafe { charge::has_room(bridge, len) } {
+    if !unsafe { charge::has_room_to_build(bridge, len) } {
         return -1;
     }
     // SAFETY: as above; the string lives during the call.

@@ -62,7 +62,7 @@ unsafe fn write(state: *mut lua_State, newline: bool) -> c_int {
             return refused;
         }
         let given = ffi::lua_gettop(state);
-        let room = charge::room_after_collecting(bridge);
+        let room = charge::output_room_after_collecting(bridge);
         let buffer: *mut Vec<u8> = &mut (*bridge).buffer;
         (*buffer).clear();
         for index in 1..=given {

@@ -602,7 +602,7 @@ fn servers() {
             "ring-movement-minimal",
         ],
         usual: 300,
-        kept: &[],
+        kept: &[78_100],
         run: |seeded| {
             let mut run = Run::new(seeded);
             for _ in 0..run.seeded.within(5..=30) {
