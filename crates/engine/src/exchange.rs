@@ -336,6 +336,7 @@ impl Exchange {
         self.script.abort = AbortNotice::Unwanted;
         self.script.balancing = None;
         self.upstream.cache = None;
+        self.upstream.tries.clear();
         self.limits.reset();
         self.switches.reset();
         self.subrequests.reset();

@@ -67,6 +67,7 @@ fn server(origins: &[Origin], check: &str) -> Server {
             "upstream red {{ {servers} keepalive 0; }}
              server {{ listen unix:{{folder}}/red;
                  location / {{ proxy_pass http://red; proxy_next_upstream off; health_check {check}; }}
+                 location /state {{ proxy_pass http://red; add_header X-Health $upstream_health; }}
                  location /live {{ proxy_pass http://$live; proxy_next_upstream off; }}
                  location /metrics {{ metrics; }} }}"
         ),
@@ -110,6 +111,7 @@ fn a_dead_hanging_or_ill_server_is_out_and_back_in_time() {
     let server = server(&origins, check);
     let (both, first) = (names(&[&origins[0], &origins[1]]), names(&[&origins[0]]));
     server.until("both serve", || answers(&server) == both);
+    assert!(ask(&server, "/state").contains("\r\nX-Health: up\r\n"));
     for (mode, reasons) in [
         // Its end may come with a reset.
         (DEAD, ["closed the connection without answering", "connection broke"]),

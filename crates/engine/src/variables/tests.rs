@@ -6,6 +6,8 @@ use crate::host::Env;
 use crate::output;
 use crate::testing::{NOW_S, TestHost, config_of, exchange, server_of};
 use crate::variables;
+use upstream::health::{CheckRules, HealthTable, Mandatory};
+use upstream::{Address, PeerSpec};
 
 /// The value of a variable that a configuration need not name, `-` if it is not there.
 fn value(exchange: &mut Exchange, config: &Config, host: &mut TestHost, name: &str) -> String {
@@ -251,6 +253,7 @@ fn lists_over_several_tries_are_nginx_s() {
     let mut exchange = exchange(&config, &mut host, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let names = [
         "upstream_addr",
+        "upstream_health",
         "upstream_status",
         "upstream_connect_time",
         "upstream_header_time",
@@ -263,11 +266,16 @@ fn lists_over_several_tries_are_nginx_s() {
         "upstream_bytes_sent",
     ];
     let mut all = |exchange: &mut Exchange| names.map(|name| value(exchange, &config, &mut host, name));
-    assert_eq!(all(&mut exchange), ["-"; 11]);
+    assert_eq!(all(&mut exchange), ["-"; 12]);
     let failed =
         Try { address: "127.0.0.1:1".into(), status: 502, response_us: Some(1_999), ..Try::default() };
+    let table = HealthTable::default();
+    let rules = CheckRules { mandatory: Mandatory::Yes, ..CheckRules::default() };
+    table.configure([("b", vec![("check".into(), rules)])].into(), 1);
+    let peer = PeerSpec::new("unix:/b", Address::Unix("/b".into()));
     let good = Try {
         address: "unix:/b".into(),
+        health: Some(table.group("b").server(&peer)),
         status: 200,
         connect_us: Some(1_000),
         header_us: Some(12_345_678),
@@ -283,6 +291,7 @@ fn lists_over_several_tries_are_nginx_s() {
         all(&mut exchange),
         [
             "127.0.0.1:1, unix:/b : c",
+            "-, checking : -",
             "502, 200 : -",
             "-, 0.001 : -",
             "-, 12.345 : -",

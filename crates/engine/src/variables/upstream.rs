@@ -12,6 +12,16 @@ pub(super) const VARIABLES: &[Variable] = &[
     read("upstream_addr", "The addresses of the peers that were tried.", |exchange, _, out| {
         list(exchange, out, |one, out| out.extend_from_slice(one.address.as_bytes()))
     }),
+    read(
+        "upstream_health",
+        "pointsman's own: what `health_check` says of the peers now: `up`, `checking` or `unhealthy`; `-` if they are not checked.",
+        |exchange, _, out| {
+            list(exchange, out, |one, out| {
+                let state = one.health.as_ref().map_or("-", |health| health.health().name());
+                out.extend_from_slice(state.as_bytes());
+            })
+        },
+    ),
     read("upstream_status", "The statuses of the peers' answers.", |exchange, _, out| {
         list(exchange, out, |one, out| match one.status {
             0 => out.push(b'-'),

@@ -98,7 +98,7 @@ impl ProxyRequest<'_, '_> {
         let (metrics, number) = (&self.cx.generation.metrics, self.group);
         let measured = |of: &Group, position: usize| metrics.peer_number(number, of, position);
         let picked = group.pick_at(now_ms, peer.address, more_tries, tried, measured);
-        self.open_record(plan, Arc::clone(&picked.label));
+        self.open_record(plan, Arc::clone(&picked.label), picked.health.clone());
         Ok(picked)
     }
 

@@ -46,6 +46,7 @@ use request::{ProxyRequest, UpstreamTimes};
 use statistics::{Failure, Layout, TryEnd};
 use std::rc::Rc;
 use std::sync::Arc;
+use upstream::health::ServerHealth;
 use upstream::retry::TryFailure;
 use upstream::{Finished, Group, IdleKey, PickInput, Tried, TryOutcome};
 
@@ -289,13 +290,13 @@ impl ProxyRequest<'_, '_> {
         let measured = |of: &Group, position: usize| metrics.peer_number(number, of, position);
         let input = PickInput { key, client };
         let picked = group.pick(now_ms, &input, tried, &mut || thread.random(), measured);
-        let address: Arc<str> = match &picked {
-            Ok(picked) => Arc::clone(&picked.label),
-            Err(_) => group.name().into(),
+        let (address, health) = match &picked {
+            Ok(picked) => (Arc::clone(&picked.label), picked.health.clone()),
+            Err(_) => (group.name().into(), None),
         };
         trace::picked(&span, &address);
         drop(span);
-        self.open_record(plan, address);
+        self.open_record(plan, address, health);
         picked.map_err(|fault| {
             self.cx.log(Level::Error, format!("{fault} while connecting to upstream"));
             let record = self.record();
@@ -307,11 +308,12 @@ impl ProxyRequest<'_, '_> {
     }
 
     /// Opens the record of a try of the peer with this address.
-    fn open_record(&mut self, plan: &Plan, address: Arc<str>) {
+    fn open_record(&mut self, plan: &Plan, address: Arc<str>, health: Option<Arc<ServerHealth>>) {
         let exchange = &mut *self.cx.exchange;
         let after_redirect = std::mem::take(&mut exchange.upstream.redirected);
         proxy::upstream_url(exchange, plan, &address);
-        exchange.upstream.tries.push(Try { address, after_redirect, ..Try::default() });
+        self.cx.client.in_flight.pass_to(&address);
+        exchange.upstream.tries.push(Try { address, health, after_redirect, ..Try::default() });
     }
 
     fn idle_key(&self, group: &ThreadGroup, picked: &Picked) -> IdleKey {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use transport::buffers::{Buffers, Room};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
+use upstream::health::ServerHealth;
 use upstream::{
     Address, ConnectionUse, Finished, Group, GroupSpec, IdleKey, IdlePool, KeepaliveSpec, Lease, Peer,
     PickError, PickInput, Tried, TryOutcome,
@@ -246,12 +247,14 @@ impl ThreadGroup {
             let peer = group.peer(&lease);
             let position = position(group, peer);
             let (address, label) = (peer.address().clone(), Arc::clone(peer.label()));
+            let health = peer.health().cloned();
             Ok(Picked {
                 group: Rc::clone(self),
                 lease: Some(lease),
                 is_judged: true,
                 address,
                 label,
+                health,
                 number: number(group, position),
                 now_ms: Cell::new(now_ms),
             })
@@ -279,15 +282,15 @@ impl ThreadGroup {
         number: impl FnOnce(&Group, usize) -> usize,
     ) -> Picked {
         self.picks.set(self.picks.get() + 1);
-        let (lease, label, number) = self.with(|group| match group.pick_at(&address, more, tried) {
+        let (lease, label, health, number) = self.with(|group| match group.pick_at(&address, more, tried) {
             Some(lease) => {
                 let peer = group.peer(&lease);
                 let position = position(group, peer);
                 let label = Arc::clone(peer.label());
-                (Some(lease), label, number(group, position))
+                (Some(lease), label, peer.health().cloned(), number(group, position))
             }
             // Measured with all others that the configuration does not name.
-            None => (None, address.to_string().into(), usize::MAX),
+            None => (None, address.to_string().into(), None, usize::MAX),
         });
         Picked {
             group: Rc::clone(self),
@@ -295,6 +298,7 @@ impl ThreadGroup {
             is_judged: false,
             address,
             label,
+            health,
             number,
             now_ms: Cell::new(now_ms),
         }
@@ -463,6 +467,8 @@ pub(crate) struct Picked {
     pub(crate) address: Address,
     /// Its address as `$upstream_addr` shows it.
     pub(crate) label: Arc<str>,
+    /// What its checks say, if it is checked.
+    pub(crate) health: Option<Arc<ServerHealth>>,
     /// The number under which it is measured.
     pub(crate) number: usize,
     now_ms: Cell<u64>,

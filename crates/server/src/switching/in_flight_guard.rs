@@ -8,6 +8,7 @@ use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use engine::Exchange;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +54,15 @@ impl InFlightGuard {
                 began_ms: exchange.timing.start.monotonic_ms(),
             };
             self.taken.push(in_flight.enter(&routed, &self.connection));
+        }
+    }
+
+    /// Notes the server that the request is passed to, by its address.
+    #[inline]
+    pub(crate) fn pass_to(&self, server: &Arc<str>) {
+        if !self.taken.is_empty() {
+            let mut in_flight = self.thread.in_flight.borrow_mut();
+            self.taken.iter().for_each(|place| in_flight.pass_to(*place, server));
         }
     }
 

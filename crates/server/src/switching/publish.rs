@@ -3,6 +3,7 @@
 //! Owns the moment at which a publication takes effect on this thread: from then on each request that begins pins the new
 //! tables, whatever connection it comes on.
 
+use super::drained_servers;
 use super::in_flight::{Change, InFlightId};
 use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
@@ -18,7 +19,7 @@ use switch::Table;
 use tokio::task::spawn_local;
 
 /// How often requests that are to be cut are checked for having become streams.
-const RECHECK: Duration = Duration::from_secs(1);
+pub(super) const RECHECK: Duration = Duration::from_secs(1);
 
 /// Runs the commands that have come since the last time. Called with each request that begins: without a command it
 /// costs the look at a flag.
@@ -92,7 +93,7 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
     }
 }
 
-fn now_ms(thread: &ThreadContext) -> u64 {
+pub(super) fn now_ms(thread: &ThreadContext) -> u64 {
     thread.clock.now().monotonic_ms()
 }
 
@@ -115,6 +116,7 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     // What follows need not be waited for, but no request is served before.
     rest.into_iter().for_each(Rest::finish);
     thread.waiting.wake_all();
+    drained_servers::close_streams(thread, &generation, &before);
     if thread.number() == 0 {
         generation.arrange_changes(&before);
     }

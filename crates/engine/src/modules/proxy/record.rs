@@ -3,6 +3,7 @@
 use super::cache::record::CacheRecord;
 use http::Headers;
 use std::sync::Arc;
+use upstream::health::ServerHealth;
 
 /// A part of what `proxy_pass` names. What a configuration sets stays, whatever is named later.
 #[derive(Debug, Default)]
@@ -47,6 +48,8 @@ impl PassName {
 pub struct Try {
     /// The peer's address as nginx prints it, or the group's name when no peer could be picked.
     pub address: Arc<str>,
+    /// What the peer's checks say (`health_check`), if it is checked.
+    pub health: Option<Arc<ServerHealth>>,
     /// The peer's status; 0 when none came (printed as `-`, or 502/504 as nginx does).
     pub status: u16,
     /// Microseconds until connected; `None` if it did not come to that.

@@ -80,6 +80,8 @@ struct Entry {
     /// The watches that it is on the old side of, in their order.
     old: Vec<u64>,
     connection: Option<Rc<ConnState>>,
+    /// The address of the server that it was last passed to.
+    server: Option<Arc<str>>,
 }
 
 /// A change that is watched.
@@ -157,15 +159,25 @@ impl InFlight {
 
     /// Removes a request.
     pub(crate) fn leave(&mut self, place: InFlightId, ended: Ended) {
-        let Some(entry) = self.entries.get_mut(place.index as usize) else { return };
-        if !entry.taken || entry.turn != place.turn {
+        let Some(entry) = self.entries.get_mut(place.index as usize).filter(|entry| entry.is_at(place))
+        else {
             return;
-        }
+        };
         entry.taken = false;
         entry.connection = None;
+        entry.server = None;
         self.free.push(place.index);
         if !entry.old.is_empty() {
             self.settle(place.index as usize, ended);
+        }
+    }
+
+    /// Notes the server that a request is passed to, by its address.
+    pub(crate) fn pass_to(&mut self, place: InFlightId, server: &Arc<str>) {
+        if let Some(entry) = self.entries.get_mut(place.index as usize)
+            && entry.is_at(place)
+        {
+            entry.server = Some(Arc::clone(server));
         }
     }
 
@@ -251,19 +263,20 @@ impl InFlight {
 
     /// Cuts a stream, unless its side is in force again. Returns false if the request is not a stream yet.
     pub(crate) fn cut(&self, place: InFlightId, now_ms: u64, in_force: &InForce<'_>) -> bool {
-        match self.entries.get(place.index as usize) {
-            Some(entry) if entry.taken && entry.turn == place.turn => {
-                if entry.is_back(in_force) {
-                    return true;
-                }
-                let stream = entry.is_stream(now_ms);
-                if stream && let Some(connection) = &entry.connection {
-                    connection.cut();
-                }
-                stream
-            }
-            _ => true,
-        }
+        let entry = self.entries.get(place.index as usize).filter(|entry| entry.is_at(place));
+        entry.is_none_or(|entry| entry.is_back(in_force) || entry.cut(now_ms))
+    }
+
+    /// Returns what a switch has led to these servers of a group: streams, and other requests.
+    pub(crate) fn at_servers(&self, at: &AtServers<'_>, now_ms: u64) -> (Vec<InFlightId>, Vec<InFlightId>) {
+        self.places(now_ms, |entry| at.has(entry))
+    }
+
+    /// Cuts a stream if it is at one of these servers. Returns false if a request is there that is not a stream yet.
+    pub(crate) fn cut_at(&self, place: InFlightId, at: &AtServers<'_>, now_ms: u64) -> bool {
+        let entry =
+            self.entries.get(place.index as usize).filter(|entry| entry.is_at(place) && at.has(entry));
+        entry.is_none_or(|entry| entry.cut(now_ms))
     }
 
     /// Returns true if there is no request.
@@ -322,7 +335,39 @@ impl InFlight {
 /// The table that is in force for a switch, and its default; `None` if there is no such switch any more.
 pub(crate) type InForce<'a> = dyn Fn(u32) -> Option<(Arc<Table>, Arc<str>)> + 'a;
 
+/// Servers of a group, and the switch that led there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtServers<'a> {
+    /// The switch, by the number that outlives reloads.
+    pub(crate) switch: u32,
+    pub(crate) group: &'a [u8],
+    /// Their addresses.
+    pub(crate) servers: &'a [Box<str>],
+}
+
+impl AtServers<'_> {
+    fn has(&self, entry: &Entry) -> bool {
+        entry.following.switch == self.switch
+            && entry.target().eq_ignore_ascii_case(self.group)
+            && entry.server.as_deref().is_some_and(|at| self.servers.iter().any(|server| **server == *at))
+    }
+}
+
 impl Entry {
+    /// Returns true if this request is the one that took the place.
+    fn is_at(&self, place: InFlightId) -> bool {
+        self.taken && self.turn == place.turn
+    }
+
+    /// Cuts a stream. Returns false if the request is none yet.
+    fn cut(&self, now_ms: u64) -> bool {
+        let stream = self.is_stream(now_ms);
+        if stream && let Some(connection) = &self.connection {
+            connection.cut();
+        }
+        stream
+    }
+
     /// Returns true if the table in force routes the request to where it is.
     fn is_back(&self, in_force: &InForce<'_>) -> bool {
         in_force(self.following.switch)
@@ -342,6 +387,7 @@ impl Entry {
             began_ms: 0,
             old: Vec::new(),
             connection: None,
+            server: None,
         }
     }
 
