@@ -2,7 +2,7 @@
 //!
 //! What ACME issues has its place among them, without bytes: they come, and change, while the configuration is in force.
 
-use conf::Span;
+use conf::{SourceId, Span};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -24,6 +24,13 @@ impl SslFile {
     /// Takes over the bytes of a file.
     pub(crate) fn new(name: Arc<str>, written: Arc<str>, span: Span, bytes: Vec<u8>) -> SslFile {
         SslFile { name, written, span, bytes: Some(Arc::new(Zeroizing::new(bytes))) }
+    }
+
+    /// Takes over bytes that a handshake has read, under the name by which they are shown.
+    pub fn of_handshake(name: &str, bytes: Vec<u8>) -> SslFile {
+        let name: Arc<str> = name.into();
+        let nowhere = Span { source: SourceId(0), start: 0, end: 0 };
+        SslFile::new(Arc::clone(&name), name, nowhere, bytes)
     }
 
     /// Returns the place of what ACME issues: `$acme_certificate` or `$acme_certificate_key`.

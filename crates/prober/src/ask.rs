@@ -147,7 +147,7 @@ async fn shake_hands(
 ) -> Result<Stream, String> {
     let name = name.unwrap_or_else(|| without_port(&question.host));
     let peer = Arc::from(question.address.to_string());
-    let connection = context.connect(name.as_bytes(), &peer)?;
+    let connection = context.connect(name.as_bytes(), &peer, None)?;
     let Stream::Plain(socket) = stream else { return Ok(stream) };
     let mut stream = TlsStream::connect(socket, connection);
     match poll_fn(|cx| stream.poll_handshake(cx)).await {

@@ -4,6 +4,7 @@
 //! a file, so that testing a configuration can hurt neither a running server nor the files of others. (nginx creates
 //! missing files and directories, and gives directories to the user of its workers, when it tests too.)
 
+use crate::late_files;
 use crate::log::Level;
 use crate::privileges;
 use crate::process_log::{ProcessLog, Reported};
@@ -26,11 +27,13 @@ pub(crate) fn dry_run(
     source: &Source,
     log: &ProcessLog,
 ) -> Result<(), Reported> {
-    privileges::worker_user(requirements.user.as_ref(), log)?;
+    if let Some(owner) = privileges::worker_user(requirements.user.as_ref(), log)? {
+        late_files::warn(&requirements.late_files, &owner, log);
+    }
     let mut disk = DryDisk::default();
     let pid = disk.open(&requirements.pid_path).and_then(|()| is_pid_file(&requirements.pid_path));
     pid.map_err(|error| cannot_open(&requirements.pid_path, &error, log))?;
-    for dir in requirements.temp_dirs.iter().chain(&requirements.state_dirs) {
+    for dir in requirements.dirs.temp.iter().chain(&requirements.dirs.state) {
         disk.make_dir(dir).map_err(|error| {
             log.failed(Level::Emerg, format_args!("mkdir() \"{}\"", dir.display()), &error)
         })?;

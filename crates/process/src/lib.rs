@@ -20,6 +20,7 @@ mod daemon;
 mod dry_run;
 mod given_folder;
 mod handover;
+mod late_files;
 mod load;
 pub mod log;
 mod master;
@@ -49,7 +50,8 @@ pub use master_link::{MasterLink, Reporter, WorkerInit};
 pub use process_log::PROGRAM;
 pub use process_tree::ProcessTree;
 pub use requirements::{
-    Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox, SocketAccess, UserSpec,
+    Address, Directories, EnvRule, Keepalive, LateFiles, Limits, ListenSpec, Requirements, Sandbox,
+    SocketAccess, UserSpec,
 };
 pub use running::{RunningMaster, UpgradeStep, choose_program};
 pub use signals::Waker;

@@ -17,9 +17,9 @@ use std::path::Path;
 /// The user of the worker process, as the system's tables have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerUser {
-    name: String,
+    pub(crate) name: String,
     pub(crate) uid: Uid,
-    gid: Gid,
+    pub(crate) gid: Gid,
 }
 
 /// Looks up the user of the worker process. `None` if this process is not root and cannot change it.

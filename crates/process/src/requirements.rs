@@ -35,17 +35,35 @@ pub struct Requirements {
     pub error_logs: Vec<(LogTarget, Level)>,
     /// Every other file that log lines are appended to, absolute: access logs, error logs of inner blocks.
     pub log_files: Vec<PathBuf>,
-    /// Directories for temporary files (`client_body_temp_path`, `proxy_temp_path`), absolute.
-    pub temp_dirs: Vec<PathBuf>,
+    /// The directories that it needs.
+    pub dirs: Directories,
     /// The control socket (`control`), which the worker process gets beside the others.
     pub control: Option<ListenSpec>,
-    /// Directories in which the worker process keeps permanent files, absolute. A missing one is created and given to the
-    /// worker's user; an existing one stays as it is, since it may hold files of others.
-    pub state_dirs: Vec<PathBuf>,
-    /// Directories like these that may be needed later: where one cannot be made, what needs it says so then.
-    pub optional_dirs: Vec<PathBuf>,
+    /// Files that the worker process reads while it serves.
+    pub late_files: Vec<LateFiles>,
     /// How long the worker process serves on after the death of its master (`orphan_timeout`); zero if not at all.
     pub orphan_timeout: Duration,
+}
+
+/// Directories of the worker process, absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directories {
+    /// For temporary files (`client_body_temp_path`, `proxy_temp_path`).
+    pub temp: Vec<PathBuf>,
+    /// For permanent files. A missing one is created and given to the worker's user; an existing one stays as it is, since it
+    /// may hold files of others.
+    pub state: Vec<PathBuf>,
+    /// Like these, but they may be needed later: where one cannot be made, what needs it says so then.
+    pub optional: Vec<PathBuf>,
+}
+
+/// Files that the worker process reads while it serves, as its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateFiles {
+    /// What names them: a directive.
+    pub named_by: String,
+    /// Which they may be, as for glob(7).
+    pub pattern: PathBuf,
 }
 
 impl Requirements {

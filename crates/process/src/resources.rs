@@ -169,10 +169,10 @@ fn make_dirs(
 ) -> Result<(), Reported> {
     let failed =
         |dir: &Path, error| log.failed(Level::Emerg, format_args!("mkdir() \"{}\"", dir.display()), &error);
-    for dir in &requirements.temp_dirs {
+    for dir in &requirements.dirs.temp {
         make_dir(dir, owner, true).map_err(|error| failed(dir, error))?;
     }
-    for dir in &requirements.state_dirs {
+    for dir in &requirements.dirs.state {
         // An existing one may be /tmp, or the directory of the configuration.
         match make_dir(dir, owner, false) {
             // Only what keeps its state there goes without.
@@ -184,7 +184,7 @@ fn make_dirs(
     }
     // Without another user the worker process makes them itself.
     if owner.is_some() {
-        for dir in &requirements.optional_dirs {
+        for dir in &requirements.dirs.optional {
             let _ = make_dir(dir, owner, false);
         }
     }

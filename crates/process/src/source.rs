@@ -72,27 +72,32 @@ impl conf::Loader for Disk {
     }
 
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
-        let pattern = CString::new(pattern.as_os_str().as_bytes())?;
-        // SAFETY: glob_t is plain data for which all zeroes is the documented start. The pattern is a C string that
-        // outlives the call; on success gl_pathv holds gl_pathc C strings, each copied before globfree releases
-        // them, which is called exactly once whatever glob returned.
-        #[allow(unsafe_code)]
-        unsafe {
-            let mut found: libc::glob_t = std::mem::zeroed();
-            let result = libc::glob(pattern.as_ptr(), 0, None, &mut found);
-            let mut paths = Vec::new();
-            if result == 0 {
-                for at in 0..found.gl_pathc {
-                    let path = CStr::from_ptr(*found.gl_pathv.add(at));
-                    paths.push(PathBuf::from(OsString::from_vec(path.to_bytes().to_vec())));
-                }
+        glob(pattern)
+    }
+}
+
+/// Returns the paths that match a pattern, in order.
+pub(crate) fn glob(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+    let pattern = CString::new(pattern.as_os_str().as_bytes())?;
+    // SAFETY: glob_t is plain data for which all zeroes is the documented start. The pattern is a C string that
+    // outlives the call; on success gl_pathv holds gl_pathc C strings, each copied before globfree releases
+    // them, which is called exactly once whatever glob returned.
+    #[allow(unsafe_code)]
+    unsafe {
+        let mut found: libc::glob_t = std::mem::zeroed();
+        let result = libc::glob(pattern.as_ptr(), 0, None, &mut found);
+        let mut paths = Vec::new();
+        if result == 0 {
+            for at in 0..found.gl_pathc {
+                let path = CStr::from_ptr(*found.gl_pathv.add(at));
+                paths.push(PathBuf::from(OsString::from_vec(path.to_bytes().to_vec())));
             }
-            libc::globfree(&mut found);
-            match result {
-                0 | libc::GLOB_NOMATCH => Ok(paths),
-                libc::GLOB_NOSPACE => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
-                _ => Err(io::Error::from_raw_os_error(libc::EIO)),
-            }
+        }
+        libc::globfree(&mut found);
+        match result {
+            0 | libc::GLOB_NOMATCH => Ok(paths),
+            libc::GLOB_NOSPACE => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
+            _ => Err(io::Error::from_raw_os_error(libc::EIO)),
         }
     }
 }

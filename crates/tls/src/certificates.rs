@@ -33,19 +33,9 @@ pub(crate) fn load(
     provider: &CryptoProvider,
 ) -> Result<Pair, PairFault> {
     let name = &certificate.name;
-    let in_certificate = |text: String| PairFault {
-        text,
-        help: "give the certificate in PEM, with the intermediate ones behind it",
-        in_key: false,
-    };
-    let chain = pem::certificates(certificate.bytes());
-    let Some(first) = chain.first() else {
-        return Err(in_certificate(format!(
-            "cannot load certificate \"{name}\": there is no certificate in it"
-        )));
-    };
-    let Some(fields) = der::fields(first) else {
-        return Err(in_certificate(format!("cannot load certificate \"{name}\": it is broken")));
+    let chain = load_chain(certificate)?;
+    let Some(fields) = chain.first().and_then(|first| der::fields(first)) else {
+        return Err(broken(name, "it is broken"));
     };
     let expiry = CertificateExpiry { file: Arc::clone(name), until_s: fields.until.epoch_s() };
     let signing_key = load_key(key, passwords, provider)?;
@@ -58,6 +48,23 @@ pub(crate) fn load(
     }
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     Ok(Pair { key: Arc::new(CertifiedKey { cert: chain, key: signing_key, ocsp: None }), expiry })
+}
+
+/// Reads a chain in PEM, which has at least one certificate.
+pub(crate) fn load_chain(certificate: &SslFile) -> Result<Vec<Vec<u8>>, PairFault> {
+    let chain = pem::certificates(certificate.bytes());
+    match chain.is_empty() {
+        true => Err(broken(&certificate.name, "there is no certificate in it")),
+        false => Ok(chain),
+    }
+}
+
+fn broken(name: &str, why: &str) -> PairFault {
+    PairFault {
+        text: format!("cannot load certificate \"{name}\": {why}"),
+        help: "give the certificate in PEM, with the intermediate ones behind it",
+        in_key: false,
+    }
 }
 
 /// Makes a pair of a chain and a key in PEM that no file has.

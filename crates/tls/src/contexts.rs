@@ -5,6 +5,7 @@ use crate::certificates::{self, Pair};
 use crate::clients;
 use crate::groups;
 use crate::issued::Issued;
+use crate::late::LatePairs;
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::scripts::ScriptContexts;
@@ -13,9 +14,9 @@ use crate::slot::Slot;
 use crate::stapling::Staple;
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::UpstreamContexts;
-use conf::Diagnostic;
+use conf::{Diagnostic, Span};
 use engine::modules::acme::{OnDemand, Wanted};
-use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslText};
+use engine::modules::ssl::{CertificateExpiry, SslCache, SslSettings, SslSource, SslText};
 use engine::ssl_file::SslFile;
 use engine::tls_session::{ClientTerms, VerifyClient};
 use engine::{Config, ServerId};
@@ -35,9 +36,9 @@ const MAX_EARLY_DATA: u32 = 16 << 10;
 #[derive(Debug)]
 pub struct Context {
     /// What handshakes follow.
-    config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     /// The same, with HTTP/2 among the protocols.
-    http2: Arc<ServerConfig>,
+    pub(crate) http2: Arc<ServerConfig>,
     pub(crate) terms: Arc<ClientTerms>,
     pub(crate) authorities: Option<Authorities>,
     /// What ACME issues for it, where that is all it has.
@@ -46,6 +47,10 @@ pub struct Context {
     on_demand: Option<(Issued, OnDemand)>,
     /// It has certificates from files.
     has_files: bool,
+    /// Those whose names have variables.
+    pub(crate) late: Option<LatePairs>,
+    /// Which of its certificates a handshake gets.
+    pub(crate) resolver: Arc<Resolver>,
 }
 
 impl Context {
@@ -114,6 +119,14 @@ impl Contexts {
         }
     }
 
+    /// Returns the server whose context [`Contexts::choose`] chooses: the default one for a server without certificates.
+    pub fn answering(&self, server: ServerId, default: ServerId) -> ServerId {
+        match self.servers.get(server.0 as usize) {
+            Some(Answer::AsDefault) => default,
+            _ => server,
+        }
+    }
+
     /// Returns the certificates about which responders are to be asked.
     pub fn staples(&self) -> &[Arc<Staple>] {
         &self.staples
@@ -165,6 +178,17 @@ struct Ordered<'a> {
     on_demand: Option<&'a OnDemand>,
 }
 
+/// Returns the certificates with their keys that were read when the configuration was loaded.
+fn files_of(ssl: &SslSettings) -> impl Iterator<Item = (&SslFile, &SslFile)> {
+    let pairs = ssl.certificates.iter().zip(ssl.keys.iter());
+    let files = pairs.filter_map(|(certificate, key)| Some((certificate.file()?, key.file()?)));
+    files.filter(|(certificate, _)| !certificate.is_issued())
+}
+
+fn first_span(ssl: &SslSettings) -> Option<Span> {
+    ssl.certificates.first().map(SslSource::span)
+}
+
 /// The names of a certificate's file and of its key's.
 type FileNames = (Arc<str>, Arc<str>);
 
@@ -202,24 +226,23 @@ impl ContextBuilder<'_> {
     /// Builds a server's context; `None` after a fault.
     fn context(&mut self, ssl: &SslSettings, ordered: Ordered<'_>) -> Option<Context> {
         let standard = aws_lc_rs::default_provider();
-        let pairs = ssl.certificates.iter().zip(ssl.keys.iter());
-        let (places, pairs): (Vec<_>, Vec<_>) = pairs.partition(|(certificate, _)| certificate.is_issued());
+        let has_places = ssl.certificates.iter().any(SslSource::is_issued);
         let slot = ordered.one.map(|wanted| self.issued.slot(&wanted.id));
-        let on_demand = ordered.on_demand.filter(|_| !places.is_empty());
+        let on_demand = ordered.on_demand.filter(|_| has_places);
         let on_demand = on_demand.map(|on_demand| (self.issued.clone(), on_demand.clone()));
-        let issued: Vec<Arc<Slot>> = slot.filter(|_| !places.is_empty()).into_iter().collect();
-        let pairs: Vec<_> = pairs
-            .into_iter()
+        let issued: Vec<Arc<Slot>> = slot.filter(|_| has_places).into_iter().collect();
+        let pairs: Vec<_> = files_of(ssl)
             .map(|(certificate, key)| self.pair(certificate, key, ssl.passwords.as_ref(), &standard))
             .collect();
         let pairs: Option<Vec<_>> = pairs.into_iter().collect();
+        let late = self.late(ssl);
         let handshake = &ssl.handshake;
         let wanted = WantedSuites {
             versions: *handshake.versions,
             ciphers: handshake.ciphers.as_ref(),
             suites: handshake.suites.as_ref(),
             directive: "ssl_ciphers",
-            at: ssl.certificates.first().map(|file| file.span),
+            at: first_span(ssl),
         };
         let suites = suites::select(wanted, self.findings);
         let groups = self.groups(ssl.handshake.curves.as_ref());
@@ -242,12 +265,12 @@ impl ContextBuilder<'_> {
         let builder = match built {
             Ok(builder) => builder,
             Err(error) => {
-                let span = ssl.certificates.first().map(|file| file.span);
+                let span = first_span(ssl);
                 self.findings.push(Diagnostic::error(span, format!("TLS cannot be set up: {error}")));
                 return None;
             }
         };
-        let has_files = !pairs.is_empty();
+        let has_files = !pairs.is_empty() || late.is_some();
         let awaited = if has_files { Vec::new() } else { issued.clone() };
         let mut issued = issued;
         match ssl.stapling_file.get() {
@@ -258,12 +281,9 @@ impl ContextBuilder<'_> {
                 issued.extend(places);
             }
         }
-        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver {
-            pairs,
-            issued,
-            on_demand: on_demand.clone(),
-            has_tls13,
-        }));
+        let resolver = Arc::new(Resolver { pairs, issued, on_demand: on_demand.clone(), has_tls13 });
+        let mut config =
+            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::clone(&resolver) as _);
         config.ignore_client_order = *ssl.handshake.prefer_server_ciphers;
         config.alpn_protocols = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
         // A record's header comes on top.
@@ -277,7 +297,17 @@ impl ContextBuilder<'_> {
         http2.alpn_protocols.insert(0, b"h2".to_vec());
         let (config, http2) = (Arc::new(config), Arc::new(http2));
         let terms = Arc::clone(&ssl.terms);
-        Some(Context { config, http2, terms, authorities, awaited, on_demand, has_files })
+        Some(Context { config, http2, terms, authorities, awaited, on_demand, has_files, late, resolver })
+    }
+
+    /// Prepares the certificates that handshakes read, if there are any.
+    fn late(&mut self, ssl: &SslSettings) -> Option<LatePairs> {
+        let (certificate, _) = ssl.late_pairs().next()?;
+        if *ssl.stapling {
+            let text = "certificates whose names have variables are not stapled";
+            self.findings.push(Diagnostic::warn(certificate.span(), text));
+        }
+        Some(LatePairs::new(ssl.passwords.get().clone(), *ssl.cache))
     }
 
     fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {
@@ -318,7 +348,7 @@ impl ContextBuilder<'_> {
                 return;
             }
         };
-        let span = ssl.certificates.first().map(|file| file.span);
+        let span = first_span(ssl);
         let text = format!("\"ssl_early_data\" has no effect: {why}");
         if !self.findings.iter().any(|known| known.message == text) {
             self.findings.push(Diagnostic::warn(span, text).help(help));
@@ -376,9 +406,8 @@ impl ContextBuilder<'_> {
         issued: &[Arc<Slot>],
         ssl: &SslSettings,
     ) -> Vec<Arc<Slot>> {
-        let files = ssl.certificates.iter().filter(|file| !file.is_issued());
         let mut slots = Vec::new();
-        for (file, pair) in files.zip(pairs) {
+        for ((file, _), pair) in files_of(ssl).zip(pairs) {
             let key = (Arc::as_ptr(&pair), ssl.stapling_responder.get().clone(), *ssl.stapling_verify);
             if let Some(slot) = self.stapled.get(&key) {
                 slots.push(Arc::clone(slot));

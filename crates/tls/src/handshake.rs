@@ -4,6 +4,7 @@ use crate::clients;
 use crate::contexts::Context;
 use crate::der;
 use crate::names;
+use crate::resolver;
 use aws_lc_rs::rand;
 use engine::tls_session::{TlsSession, Verified};
 use rustls::server::{Accepted, ServerConnection};
@@ -18,6 +19,8 @@ pub struct Offer {
     pub server_name: Option<Box<[u8]>>,
     ciphers: String,
     curves: String,
+    /// It offers suites of TLS 1.3.
+    has_tls13: bool,
 }
 
 /// The bytes of a session's number.
@@ -43,11 +46,32 @@ impl Offer {
             server_name: hello.server_name().map(|name| name.to_ascii_lowercase().into_bytes().into()),
             ciphers: names::ciphers(hello.cipher_suites()),
             curves: hello.named_groups().map(names::groups).unwrap_or_default(),
+            has_tls13: hello.cipher_suites().iter().any(|suite| resolver::is_tls13(*suite)),
         }
     }
 }
 
 impl Context {
+    /// Returns what is known of a handshake that has begun.
+    pub fn begun_session(&self, offer: &Offer) -> TlsSession {
+        let is_tls13 = self.resolver.has_tls13 && offer.has_tls13;
+        let version = if is_tls13 { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+        TlsSession {
+            server_name: offer.server_name.clone(),
+            protocol: names::protocol(version),
+            cipher: "",
+            curve: "",
+            offered_ciphers: offer.ciphers.clone(),
+            offered_curves: offer.curves.clone(),
+            alpn: None,
+            id: String::new(),
+            resumed: false,
+            certificate: None,
+            verified: Verified::None,
+            terms: Arc::clone(&self.terms),
+        }
+    }
+
     /// Returns what a finished handshake agreed on; verifies the client's certificate.
     pub fn session(&self, offer: Offer, id: String, connection: &ServerConnection) -> TlsSession {
         let chain = connection.peer_certificates().unwrap_or_default();

@@ -4,7 +4,7 @@
 //! that of scripts' sockets `scripts`, and that of the program's own calls `outbound`.
 //! Must never read a file, open a socket or write to a log: bytes come with the settings, and faults are diagnostics.
 //!
-//! Reading order: [`contexts`], `certificates`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`, `stapling`, `ocsp`; [`upstreams`], `scripts`.
+//! Reading order: [`contexts`], `certificates`, `late`, `tailored`, `suites`, `ciphers`, `sessions`, `clients`, `authorities`, `issued`, `stapling`, `ocsp`; [`upstreams`], `scripts`.
 
 mod authorities;
 mod certificates;
@@ -17,6 +17,7 @@ mod fault_text;
 mod groups;
 mod handshake;
 mod issued;
+mod late;
 mod names;
 mod ocsp;
 mod outbound;
@@ -27,6 +28,7 @@ mod sessions;
 mod slot;
 mod stapling;
 mod suites;
+mod tailored;
 #[cfg(test)]
 mod testing;
 pub mod upstreams;
@@ -35,10 +37,12 @@ pub use contexts::{Context, Contexts};
 pub use fault_text::{Side, fault_text};
 pub use handshake::{Offer, identify_session};
 pub use issued::{ACME_TLS, Issued};
+pub use late::{FileStamp, HandshakeFiles, name_of as name_of_pair};
 pub use outbound::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
 pub use scripts::{
     ScriptCertificate, ScriptContext, ScriptContexts, ScriptHandshakeFault, ScriptSession, script_fault,
 };
 pub use sessions::Sessions;
 pub use stapling::{Staple, StapleQuestion};
+pub use tailored::Wishes;
 pub use upstreams::{UpstreamContext, UpstreamContexts, upstream_fault_text};

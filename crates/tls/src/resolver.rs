@@ -9,7 +9,7 @@ use rustls::{CipherSuite, SignatureAlgorithm};
 use std::sync::Arc;
 
 /// Chooses among the pairs of a server by what the client can verify.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     pub(crate) pairs: Vec<Arc<CertifiedKey>>,
     /// What ACME issues: it comes first.
@@ -24,9 +24,7 @@ impl Resolver {
     fn is_usable(&self, pair: &CertifiedKey, hello: &ClientHello<'_>) -> bool {
         let wants_ecdsa = pair.key.algorithm() != SignatureAlgorithm::RSA;
         hello.cipher_suites().iter().any(|suite| match suite {
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS13_AES_256_GCM_SHA384
-            | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => self.has_tls13,
+            suite if is_tls13(*suite) => self.has_tls13,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
             | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
             | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => wants_ecdsa,
@@ -46,6 +44,16 @@ impl Resolver {
         });
         wanted.or(pairs.first()).cloned()
     }
+}
+
+/// Returns true for the suites of TLS 1.3 that there are.
+pub(crate) fn is_tls13(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS13_AES_256_GCM_SHA384
+            | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+    )
 }
 
 impl ResolvesServerCert for Resolver {

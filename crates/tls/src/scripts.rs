@@ -9,6 +9,7 @@ use crate::suites::{self, WantedSuites};
 use crate::upstreams::{is_for, pair};
 use conf::Diagnostic;
 use engine::modules::proxy::ProxySslSettings;
+use engine::modules::ssl::SslSource;
 use engine::ssl_file::SslFile;
 use engine::tls_session::Verified;
 use engine::{Config, LocationId};
@@ -228,8 +229,12 @@ struct Settings {
 impl Settings {
     fn of(ssl: &ProxySslSettings) -> Settings {
         let texts = [&ssl.ciphers, &ssl.suites].map(|text| text.as_ref().map(|it| it.text.clone()));
-        let files = [&ssl.certificate, &ssl.key, &ssl.passwords, &ssl.trusted, &ssl.revocations];
-        let files = files.map(|file| file.as_ref().map_or(0, |file: &SslFile| file.bytes().as_ptr().addr()));
+        let sources = [&ssl.certificate, &ssl.key].map(|source| source.as_ref().and_then(SslSource::file));
+        let others = [&ssl.passwords, &ssl.trusted, &ssl.revocations].map(|file| file.as_ref());
+        let [certificate, key] = sources;
+        let [passwords, trusted, revocations] = others;
+        let files = [certificate, key, passwords, trusted, revocations];
+        let files = files.map(|file| file.map_or(0, |file: &SslFile| file.bytes().as_ptr().addr()));
         Settings { versions: [ssl.versions.tls12, ssl.versions.tls13], depth: *ssl.depth, texts, files }
     }
 }
@@ -266,10 +271,12 @@ fn context(ssl: &ProxySslSettings, findings: &mut Vec<Diagnostic>) -> Option<Scr
         at: None,
     };
     if let (Some(certificate), None) = (ssl.certificate.get(), ssl.key.get()) {
-        let text =
-            format!("no \"lua_ssl_certificate_key\" is defined for certificate \"{}\"", certificate.written);
+        let text = format!(
+            "no \"lua_ssl_certificate_key\" is defined for certificate \"{}\"",
+            certificate.written()
+        );
         let help = "name the key that belongs to it: `lua_ssl_certificate_key client.key;`";
-        findings.push(Diagnostic::error(certificate.span, text).help(help));
+        findings.push(Diagnostic::error(certificate.span(), text).help(help));
         return None;
     }
     let pair = pair(ssl, &standard, findings)?;

@@ -7,10 +7,12 @@ use crate::authorities::{Authorities, FileFault, Usage, check_signature, check_t
 use crate::certificates::{self, Pair};
 use crate::der;
 use crate::fault_text::{Side, fault_text};
+use crate::late::{HandshakeFiles, LatePairs};
 use crate::suites::{self, WantedSuites};
 use ::aws_lc_rs::digest;
 use conf::Diagnostic;
 use engine::modules::proxy::ProxySslSettings;
+use engine::modules::ssl::{HandshakePair, SslSource};
 use engine::ssl_file::SslFile;
 use engine::tls_session::Verified;
 use engine::{Config, LocationId};
@@ -41,8 +43,11 @@ pub struct UpstreamContext {
     config: ClientConfig,
     verifies: bool,
     session_reuse: bool,
-    /// The same for each peer, by its address as it is shown: a session belongs to the peer that has begun it.
-    peers: Mutex<HashMap<Arc<str>, Arc<ClientConfig>>>,
+    /// The same for each peer, by its address as it is shown, and each certificate that was read for it: a session belongs to the
+    /// peer that has begun it, and to those who began it.
+    peers: Mutex<HashMap<PeerKey, Arc<ClientConfig>>>,
+    /// The certificates that handshakes read.
+    late: Option<LatePairs>,
     /// A digest of the settings: contexts with the same one, of an earlier configuration too, do the same.
     pub id: [u8; 32],
 }
@@ -58,7 +63,12 @@ impl UpstreamContext {
     ///
     /// # Errors
     /// Fails if the name cannot be one of a certificate that is to be verified; the text is for the error log.
-    pub fn connect(&self, name: &[u8], peer: &Arc<str>) -> Result<ClientConnection, String> {
+    pub fn connect(
+        &self,
+        name: &[u8],
+        peer: &Arc<str>,
+        certificate: Option<Arc<CertifiedKey>>,
+    ) -> Result<ClientConnection, String> {
         let text = String::from_utf8_lossy(name);
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
         let known = ServerName::try_from(bare.strip_suffix('.').unwrap_or(bare)).map(|name| name.to_owned());
@@ -68,13 +78,26 @@ impl UpstreamContext {
             // It is neither sent nor compared with anything.
             Err(_) => ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into()),
         };
-        ClientConnection::new(self.config_for(peer), name)
+        ClientConnection::new(self.config_for(peer, certificate), name)
             .map_err(|error| format!("SSL_do_handshake() failed (SSL: {error})"))
     }
 
-    fn config_for(&self, peer: &Arc<str>) -> Arc<ClientConfig> {
+    /// Reads the certificate that a handshake names.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read or used; the text is for the error log.
+    pub fn load_late(
+        &self,
+        names: &HandshakePair,
+        files: &mut dyn HandshakeFiles,
+    ) -> Result<Option<Arc<CertifiedKey>>, String> {
+        self.late.as_ref().map(|late| late.load(names, files)).transpose()
+    }
+
+    fn config_for(&self, peer: &Arc<str>, certificate: Option<Arc<CertifiedKey>>) -> Arc<ClientConfig> {
+        let key = (Arc::clone(peer), certificate.as_ref().map(|pair| digest_of_chain(pair)));
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = peers.get(peer) {
+        if let Some(config) = peers.get(&key) {
             return Arc::clone(config);
         }
         if peers.len() >= MAX_PEERS {
@@ -84,8 +107,11 @@ impl UpstreamContext {
         if self.session_reuse {
             config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS)));
         }
+        if let Some(pair) = certificate {
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(pair));
+        }
         let config = Arc::new(config);
-        peers.insert(Arc::clone(peer), Arc::clone(&config));
+        peers.insert(key, Arc::clone(&config));
         config
     }
 }
@@ -98,6 +124,17 @@ pub struct UpstreamContexts {
     probes: HashMap<(usize, bool), Option<Arc<UpstreamContext>>>,
 }
 
+/// A peer, and a digest of the certificate that a handshake with it has read; `None` is none.
+type PeerKey = (Arc<str>, Option<[u8; 32]>);
+
+fn digest_of_chain(pair: &CertifiedKey) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    pair.cert.iter().for_each(|certificate| context.update(certificate));
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
 /// Returns a digest of the settings that must be equal for locations to share a context.
 fn digest_of(ssl: &ProxySslSettings, is_http2: bool) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
@@ -107,8 +144,18 @@ fn digest_of(ssl: &ProxySslSettings, is_http2: bool) -> [u8; 32] {
     context.update(&flags);
     context.update(&ssl.depth.to_be_bytes());
     let texts = [&ssl.ciphers, &ssl.suites].map(|text| text.as_ref().map(|it| it.text.as_bytes()));
-    let files = [&ssl.certificate, &ssl.key, &ssl.passwords, &ssl.trusted, &ssl.revocations];
-    let files = files.map(|file| file.as_ref().map(SslFile::bytes));
+    let sources = [&ssl.certificate, &ssl.key].map(|source| source.as_ref());
+    // What a handshake reads is not known yet; where it is written makes it another one.
+    let places: Vec<String> = sources
+        .iter()
+        .flatten()
+        .filter(|source| source.is_late())
+        .map(|source| format!("{} {:?} {:?}", source.written(), source.span(), ssl.cache))
+        .collect();
+    context.update(places.join("\n").as_bytes());
+    let sources = sources.map(|source| source.and_then(SslSource::file));
+    let others = [&ssl.passwords, &ssl.trusted, &ssl.revocations].map(|file| file.as_ref());
+    let files = sources.into_iter().chain(others).map(|file| file.map(SslFile::bytes));
     for bytes in texts.into_iter().chain(files) {
         context.update(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
         context.update(bytes.unwrap_or_default());
@@ -124,15 +171,14 @@ impl UpstreamContexts {
     pub fn build(config: &Config, findings: &mut Vec<Diagnostic>) -> UpstreamContexts {
         let mut known: HashMap<[u8; 32], Option<Arc<UpstreamContext>>> = HashMap::new();
         let checks = config.groups.iter().flat_map(|group| &group.checks);
+        let checked = checks.filter_map(|check| check.tls.as_ref()).map(|tls| tls.location.0 as usize);
+        let mut asked: HashSet<usize> = checked.collect();
+        let checked = asked.clone();
         // Questions have the TLS of a location that may itself speak in clear.
         let firsts = config.groups.iter().filter_map(|group| group.tls.first.as_ref());
-        let mut asked: HashSet<usize> = checks
-            .filter_map(|check| check.tls.as_ref())
-            .chain(firsts)
-            .map(|tls| tls.location.0 as usize)
-            .collect();
+        asked.extend(firsts.map(|tls| tls.location.0 as usize));
         asked.extend(config.http.health.tls_at_http.then_some(0));
-        let (mut locations, mut probes) = (Vec::new(), HashMap::new());
+        let (mut locations, mut probes, mut late) = (Vec::new(), HashMap::new(), Vec::new());
         for (at, location) in config.locations.iter().enumerate() {
             let proxy = &location.settings.proxy;
             let mut build = |is_http2: bool| {
@@ -140,6 +186,10 @@ impl UpstreamContexts {
                 let build = || context(&proxy.ssl, is_http2, id, findings).map(Arc::new);
                 known.entry(id).or_insert_with(build).clone()
             };
+            if let (true, Some((certificate, _))) = (checked.contains(&at), proxy.ssl.late_pair()) {
+                let text = "health checks show no certificate: its name has variables, and they belong to no request";
+                late.push(Diagnostic::warn(certificate.span(), text));
+            }
             if asked.contains(&at) {
                 for is_http2 in [false, true] {
                     probes.insert((at, is_http2), build(is_http2));
@@ -152,6 +202,7 @@ impl UpstreamContexts {
             locations.resize(at, None);
             locations.push(context);
         }
+        findings.extend(late);
         UpstreamContexts { locations, probes }
     }
 
@@ -203,7 +254,9 @@ fn context(
     }
     config.resumption = Resumption::disabled();
     let peers = Mutex::default();
-    Some(UpstreamContext { config, verifies: *ssl.verify, session_reuse: *ssl.session_reuse, peers, id })
+    let late = ssl.late_pair().map(|_| LatePairs::new(ssl.passwords.get().clone(), *ssl.cache));
+    let (verifies, session_reuse) = (*ssl.verify, *ssl.session_reuse);
+    Some(UpstreamContext { config, verifies, session_reuse, peers, late, id })
 }
 
 /// Loads the certificate for upstreams that ask for one, if there is one; `None` after a fault.
@@ -213,8 +266,9 @@ pub(crate) fn pair(
     findings: &mut Vec<Diagnostic>,
 ) -> Option<Option<Arc<CertifiedKey>>> {
     // That there is a key, the engine has checked.
-    let (Some(certificate), Some(key)) = (ssl.certificate.get(), ssl.key.get()) else { return Some(None) };
-    match certificates::load(certificate, key, ssl.passwords.as_ref(), provider) {
+    let file = |source: &'_ Option<SslSource>| source.as_ref().and_then(SslSource::file).cloned();
+    let (Some(certificate), Some(key)) = (file(&ssl.certificate), file(&ssl.key)) else { return Some(None) };
+    match certificates::load(&certificate, &key, ssl.passwords.as_ref(), provider) {
         Ok(Pair { key, expiry }) => {
             let warning = expiry.warning(UnixTime::now().as_secs());
             findings.extend(warning.map(|text| Diagnostic::warn(certificate.span, text)));

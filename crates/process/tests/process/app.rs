@@ -4,8 +4,8 @@
 
 use pointsman_process::log::{ErrorLog, Level, LogFiles, LogTarget};
 use pointsman_process::{
-    Address, Application, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, MasterCommand, MasterLink,
-    Reload, Requirements, SocketAccess, Source, UserSpec, Waker, WorkerCommand, WorkerInit,
+    Address, Application, Directories, EnvRule, Finding, Limits, ListenSpec, Listener, Loaded, MasterCommand,
+    MasterLink, Reload, Requirements, SocketAccess, Source, UserSpec, Waker, WorkerCommand, WorkerInit,
 };
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -83,10 +83,9 @@ impl Application for LineApp {
                 listeners: Vec::new(),
                 error_logs: Vec::new(),
                 log_files: Vec::new(),
-                temp_dirs: Vec::new(),
+                dirs: Directories::default(),
                 control: None,
-                state_dirs: Vec::new(),
-                optional_dirs: Vec::new(),
+                late_files: Vec::new(),
                 orphan_timeout: Duration::ZERO,
             },
         };
@@ -225,8 +224,8 @@ fn read(
                     ..ListenSpec::new(Address::Unix(absolute(name)))
                 });
             }
-            ["state", name] => requirements.state_dirs.push(absolute(name)),
-            ["temp", name] => requirements.temp_dirs.push(absolute(name)),
+            ["state", name] => requirements.dirs.state.push(absolute(name)),
+            ["temp", name] => requirements.dirs.temp.push(absolute(name)),
             ["warn", text] => fault(Level::Warn, format!("{text} in {place}")),
             [name, ..] => fault(Level::Emerg, format!("unknown directive \"{name}\" in {place}")),
         }

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 mod answer;
 pub(crate) mod conn;
+mod handshake;
 pub(crate) mod http1;
 mod http2;
 pub(crate) mod idle;

@@ -6,6 +6,7 @@ use crate::context::generation::Generation;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::{TimedOut, Timeout};
+use crate::downstream::handshake::Handshake;
 use crate::downstream::{on_demand, proxy_protocol};
 use crate::request::client::Client;
 use crate::request::host::with_env;
@@ -44,6 +45,8 @@ enum Failed {
     Refused,
     /// ACME has not issued the server's certificate yet.
     NoCertificate,
+    /// A certificate that the handshake names cannot be used, which is logged.
+    CertificateFault,
     /// It was an issuer's, and has got its proof.
     Challenge,
     /// It took too long.
@@ -145,6 +148,9 @@ fn words(failed: Failed) -> String {
             "SSL_do_handshake() failed (SSL: no certificate: ACME has not issued it yet) while SSL handshaking"
                 .to_owned()
         }
+        Failed::CertificateFault => {
+            "SSL_do_handshake() failed (SSL: cert cb error) while SSL handshaking".to_owned()
+        }
         Failed::Challenge => "answered a challenge of ACME (tls-alpn-01) while SSL handshaking".to_owned(),
         Failed::Refused | Failed::TimedOut => {
             "SSL_do_handshake() failed (SSL: rejected by ssl_reject_handshake) while SSL handshaking"
@@ -182,7 +188,7 @@ async fn in_time<T>(
 async fn shake_hands(
     mut opening: TlsOpening,
     timeout: &mut Timeout,
-    thread: &ThreadContext,
+    thread: &Rc<ThreadContext>,
     generation: &Generation,
     connection: &Connection,
     name: &mut Option<Box<[u8]>>,
@@ -215,7 +221,20 @@ async fn shake_hands(
         return Err(Failed::NoCertificate);
     }
     let speaks_http2 = generation.config.speaks_http2(servers, server);
-    let mut stream = opening.accept(accepted, Arc::clone(context.config(speaks_http2)))?;
+    let mut wishes = None;
+    if context.has_late() {
+        let answering = generation.contexts.answering(server, servers.default);
+        let mut handshake = Handshake::new(thread, generation, connection, server);
+        if handshake.load_late(context, &offer, answering, wishes.get_or_insert_default()).is_err() {
+            opening.refuse(INTERNAL_ERROR);
+            return Err(Failed::CertificateFault);
+        }
+    }
+    let config = match wishes {
+        Some(wishes) => context.tailored(speaks_http2, wishes),
+        None => Arc::clone(context.config(speaks_http2)),
+    };
+    let mut stream = opening.accept(accepted, config)?;
     let id = stream.connection_mut().map(identify_session).unwrap_or_default();
     in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
     let session = stream.connection().map(|connection| context.session(offer, id, connection));

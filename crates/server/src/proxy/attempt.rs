@@ -117,7 +117,16 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
             stream = match stream {
                 // Boxed: a request in clear does not pay for its room.
                 Ok(plain) => {
-                    Box::pin(shake_hands(plain, tls, &picked.label, timeout_ms, timeout, watched)).await
+                    Box::pin(shake_hands(
+                        plain,
+                        tls,
+                        &picked.label,
+                        timeout_ms,
+                        timeout,
+                        &thread.clock,
+                        watched,
+                    ))
+                    .await
                 }
                 fault => fault,
             };
@@ -130,7 +139,12 @@ async fn open(request: &mut ProxyRequest<'_, '_>, picked: &Picked) -> Result<Box
         thread.log_full();
         Err(UpstreamFault::NoRoom)
     };
-    connected.map_err(|fault| request.failed(fault, stage, false))
+    connected.map_err(|fault| {
+        // As in nginx: nothing of the handshake has begun.
+        let is_before = matches!(fault, UpstreamFault::Certificate(_));
+        let stage = if is_before { UpstreamStage::Connecting } else { stage };
+        request.failed(fault, stage, false)
+    })
 }
 
 /// The next event while the request is sent and the response awaited.

@@ -49,6 +49,8 @@ pub(super) enum UpstreamFault {
     Bind(Option<SocketAddr>, io::Error),
     /// The handshake of TLS failed, or the peer's certificate is not accepted; the text says why.
     Handshake(String),
+    /// The certificate for the peer cannot be read or used; the text says why. No peer is to blame.
+    Certificate(String),
     /// This process has no room for another connection.
     NoRoom,
     /// This process is out of descriptors or memory. No peer is to blame, and none would fare better.
@@ -128,6 +130,7 @@ impl UpstreamFault {
             Fault::Connect(..) | Fault::Handshake(_) => {
                 (Level::Error, Failure::Connect, Peer(TryFailure::Error))
             }
+            Fault::Certificate(_) => (Level::Error, Failure::Connect, End(500)),
             Fault::Bind(..) => (Level::Crit, Failure::Connect, End(500)),
             Fault::NoRoom | Fault::Exhausted(_) => (Level::Alert, Failure::Connect, End(500)),
             Fault::TimedOut if matches!(stage, UpstreamStage::Connecting | UpstreamStage::Handshaking) => {
@@ -188,7 +191,7 @@ impl UpstreamFault {
                 });
                 format!("bind({shown}) {}", failed(error))
             }
-            Fault::Handshake(text) => text.clone(),
+            Fault::Handshake(text) | Fault::Certificate(text) => text.clone(),
             Fault::Exhausted(error) => format!("socket() {}", failed(error)),
             Fault::TimedOut => "upstream timed out (110: Connection timed out)".to_owned(),
             Fault::Closed => "upstream prematurely closed connection".to_owned(),

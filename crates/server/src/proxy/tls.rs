@@ -4,11 +4,14 @@ use super::connect::unless_gone;
 use super::fault::UpstreamFault;
 use crate::context::timeout::{TimedOut, Timeout};
 use crate::request::cx::RequestCx;
+use crate::request::handshake_files::ReadFiles;
 use engine::modules::proxy::{self, Plan};
+use engine::modules::ssl::HandshakePair;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, OnceLock};
-use tls::{UpstreamContext, upstream_fault_text};
+use tls::{UpstreamContext, name_of_pair, upstream_fault_text};
+use transport::clock::Clock;
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsStream};
 
@@ -17,6 +20,8 @@ pub(crate) struct UpstreamTls {
     context: Arc<UpstreamContext>,
     /// The upstream's name.
     name: Vec<u8>,
+    /// The certificate for upstreams that ask for one, if handshakes read it.
+    late: Option<HandshakePair>,
     /// What an idle connection must have been opened with.
     pub(super) tag: u64,
 }
@@ -31,8 +36,12 @@ impl UpstreamTls {
         let context = Arc::clone(cx.generation.contexts.upstreams.get(cx.exchange.route.location)?);
         let mut name = Vec::new();
         cx.engine(|exchange, env| proxy::upstream_name(exchange, env, host, &mut name));
-        let tag = tag_of((context.id, &name));
-        Some(Box::new(UpstreamTls { context, name, tag }))
+        let late = cx.engine(|exchange, env| {
+            let ssl = &env.config.location(exchange.route.location).settings.proxy.ssl;
+            ssl.in_handshake(exchange, env)
+        });
+        let tag = tag_of((context.id, &name, late.as_ref().map(name_of_pair)));
+        Some(Box::new(UpstreamTls { context, name, late, tag }))
     }
 }
 
@@ -51,9 +60,16 @@ pub(super) async fn shake_hands(
     peer: &Arc<str>,
     timeout_ms: u64,
     timeout: &mut Timeout,
+    clock: &Clock,
     client: Option<&Stream>,
 ) -> Result<Stream, UpstreamFault> {
-    let connection = tls.context.connect(&tls.name, peer).map_err(UpstreamFault::Handshake)?;
+    let late = match &tls.late {
+        Some(names) => {
+            tls.context.load_late(names, &mut ReadFiles { clock }).map_err(UpstreamFault::Certificate)?
+        }
+        None => None,
+    };
+    let connection = tls.context.connect(&tls.name, peer, late).map_err(UpstreamFault::Handshake)?;
     let Stream::Plain(socket) = stream else { return Ok(stream) };
     let mut stream = TlsStream::connect(socket, connection);
     let shaken = timeout.wait(timeout_ms, unless_gone(client, poll_fn(|cx| stream.poll_handshake(cx)))).await;

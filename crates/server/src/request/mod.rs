@@ -4,6 +4,7 @@ pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod cx;
 pub(crate) mod effects;
+pub(crate) mod handshake_files;
 pub(crate) mod host;
 pub(crate) mod report;
 pub(crate) mod respond;

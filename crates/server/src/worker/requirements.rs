@@ -7,11 +7,16 @@ use engine::Config;
 use engine::config::ListenAddress;
 use engine::modules::process as configured;
 use engine::modules::proxy::default_temp_path;
+use engine::modules::ssl::SslSource;
 use engine::modules::switch::{StatePath, fleet_folder, groups_file};
 use engine::modules::upstream::Origin;
 use process::log::LogTarget;
-use process::{Address, EnvRule, Keepalive, Limits, ListenSpec, Requirements, Sandbox};
+use process::{
+    Address, Directories, EnvRule, Keepalive, LateFiles, Limits, ListenSpec, Requirements, Sandbox,
+};
 use process::{SocketAccess, Source, UserSpec};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,10 +74,13 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
                 LogTarget::Stderr => None,
             })
             .collect(),
-        temp_dirs: temporary_folders(config),
+        dirs: Directories {
+            temp: temporary_folders(config),
+            state: state_folders(config),
+            optional: group_folder(config).into_iter().collect(),
+        },
         control: control_socket(config),
-        state_dirs: state_folders(config),
-        optional_dirs: group_folder(config).into_iter().collect(),
+        late_files: late_files(config),
         orphan_timeout: Duration::from_millis(*main.process.orphan_timeout_ms),
     }
 }
@@ -108,6 +116,32 @@ pub(crate) fn temporary_folders(config: &Config) -> Vec<PathBuf> {
     // Responses on their way into a zone have temporary files there, too.
     folders.extend(config.http.caches.iter().map(|zone| zone.path.clone()));
     folders
+}
+
+/// Returns the certificates and keys that handshakes read, as far as their names are known.
+fn late_files(config: &Config) -> Vec<LateFiles> {
+    let mut found = Vec::new();
+    let mut note = |named_by: String, source: &SslSource| {
+        let SslSource::Late(late) = source else { return };
+        found.extend(late.patterns(config).into_iter().map(|pattern| {
+            let pattern = PathBuf::from(OsString::from_vec(pattern));
+            LateFiles { named_by: named_by.clone(), pattern }
+        }));
+    };
+    for (certificate, key) in config.servers.iter().flat_map(|server| server.ssl.late_pairs()) {
+        note("ssl_certificate".to_owned(), certificate);
+        note("ssl_certificate_key".to_owned(), key);
+    }
+    for proxy in config.locations.iter().map(|location| &location.settings.proxy) {
+        let is_tls = proxy.pass.as_ref().is_some_and(|pass| pass.over_tls);
+        if let (true, Some((certificate, key))) = (is_tls, proxy.ssl.late_pair()) {
+            let prefix = proxy.kind.prefix();
+            note(format!("{prefix}_ssl_certificate"), certificate);
+            note(format!("{prefix}_ssl_certificate_key"), key);
+        }
+    }
+    found.sort_by(|one, other| one.named_by.cmp(&other.named_by));
+    found
 }
 
 /// Returns the folders in which switches keep their entries, and issuers of certificates their state.

@@ -222,7 +222,7 @@ fn check_uses(b: &mut Builder<'_>) {
         if !has_some && !b.diagnostics.iter().any(Diagnostic::is_error) {
             faults.push(
                 Diagnostic::error(
-                    file.span,
+                    file.span(),
                     "\"$acme_certificate\" is empty: the server has no acme_certificate",
                 )
                 .help("name the issuer in the server: acme_certificate ISSUER;"),

@@ -3,7 +3,7 @@
 use crate::config::{Builder, once};
 use crate::directive::{Args, Contexts, Directive};
 use crate::modules::proxy::ProxySslSettings;
-use crate::modules::ssl::{SslText, read_file, versions};
+use crate::modules::ssl::{SslSource, SslText, read_file, versions};
 use crate::setting::Setting;
 use crate::ssl_file::SslFile;
 use conf::Diagnostic;
@@ -17,6 +17,18 @@ fn file(
 ) -> Result<(), Diagnostic> {
     let word = &d.args[0];
     let file = if word.text().is_empty() { None } else { Some(read_file(b, word, what)?) };
+    once(setting(&mut b.settings().lua.ssl).write(file), d)
+}
+
+/// Reads a directive that names a certificate or its key.
+fn source(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    what: &str,
+    setting: fn(&mut ProxySslSettings) -> &mut Setting<Option<SslSource>>,
+) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let file = if word.text().is_empty() { None } else { Some(SslSource::File(read_file(b, word, what)?)) };
     once(setting(&mut b.settings().lua.ssl).write(file), d)
 }
 
@@ -48,12 +60,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
     .example("lua_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"),
     Directive::new("lua_ssl_certificate", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
-        file(b, d, "certificate", |ssl| &mut ssl.certificate)
+        source(b, d, "certificate", |ssl| &mut ssl.certificate)
     })
     .doc("The certificate in PEM for peers of `sslhandshake` that ask for one.")
     .example("lua_ssl_certificate client.pem;"),
     Directive::new("lua_ssl_certificate_key", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
-        file(b, d, "certificate key", |ssl| &mut ssl.key)
+        source(b, d, "certificate key", |ssl| &mut ssl.key)
     })
     .doc("Its private key in PEM; see ssl_certificate_key.")
     .example("lua_ssl_certificate_key client.key;"),

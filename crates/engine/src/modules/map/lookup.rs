@@ -30,6 +30,11 @@ pub struct Map {
 const SHORT: usize = 256;
 
 impl Map {
+    /// Returns all values that it may have, each once.
+    pub(crate) fn values(&self) -> &[Template] {
+        &self.values
+    }
+
     pub(super) fn append(&self, exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         self.source.append(exchange, env, out);

@@ -160,6 +160,11 @@ impl PassKind {
     pub const ALL: [PassKind; 5] =
         [PassKind::Proxy, PassKind::Grpc, PassKind::FastCgi, PassKind::Uwsgi, PassKind::Scgi];
 
+    /// Returns what the names of its directives begin with.
+    pub fn prefix(self) -> &'static str {
+        self.row().prefix
+    }
+
     /// Returns what differs between this family and the others.
     pub(in crate::modules) fn row(self) -> &'static Row {
         &ROWS[self as usize]

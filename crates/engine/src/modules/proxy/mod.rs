@@ -54,8 +54,8 @@ pub use request::sends_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
 pub(crate) use ssl::check as check_ssl;
-pub(in crate::modules) use ssl::file as ssl_file;
 pub use ssl::{ProxySslSettings, upstream_name};
+pub(in crate::modules) use ssl::{file as ssl_file, source as ssl_source};
 
 use super::{Module, switch};
 use crate::config::Settings;

@@ -7,8 +7,7 @@ use super::{PassKind, ProxySettings};
 use crate::config::{Builder, once};
 use crate::exchange::Exchange;
 use crate::host::Env;
-use crate::modules::ssl::read_file;
-use crate::modules::ssl::{SslText, TlsVersions};
+use crate::modules::ssl::{CertificateCache, HandshakePair, SslSource, SslText, TlsVersions, read_file};
 use crate::setting::{Setting, settings};
 use crate::ssl_file::SslFile;
 use crate::template::Template;
@@ -24,9 +23,11 @@ settings! {
         /// `proxy_ssl_conf_command Ciphersuites`.
         pub suites: Option<SslText> = None,
         /// `proxy_ssl_certificate`: what upstreams that ask for a certificate get.
-        pub certificate: Option<SslFile> = None,
+        pub certificate: Option<SslSource> = None,
         /// `proxy_ssl_certificate_key`.
-        pub key: Option<SslFile> = None,
+        pub key: Option<SslSource> = None,
+        /// `proxy_ssl_certificate_cache`; `None` is off.
+        pub cache: Option<CertificateCache> = None,
         /// `proxy_ssl_password_file`.
         pub passwords: Option<SslFile> = None,
         /// `proxy_ssl_verify`.
@@ -59,6 +60,34 @@ pub(in crate::modules) fn file(
     once(setting(&mut kind.settings(b.settings()).ssl).write(file), d)
 }
 
+/// Reads a directive that names a certificate or its key; the empty name is none.
+pub(in crate::modules) fn source(
+    b: &mut Builder<'_>,
+    d: &conf::Directive,
+    kind: PassKind,
+    what: &str,
+    setting: fn(&mut ProxySslSettings) -> &mut Setting<Option<SslSource>>,
+) -> Result<(), Diagnostic> {
+    let word = &d.args[0];
+    let source = if word.text().is_empty() { None } else { Some(SslSource::read(b, word, what)?) };
+    once(setting(&mut kind.settings(b.settings()).ssl).write(source), d)
+}
+
+impl ProxySslSettings {
+    /// Returns the certificate and its key if a handshake reads at least one of them.
+    pub fn late_pair(&self) -> Option<(&SslSource, &SslSource)> {
+        let (certificate, key) = (self.certificate.as_ref()?, self.key.as_ref()?);
+        (certificate.is_late() || key.is_late()).then_some((certificate, key))
+    }
+
+    /// Returns the same as a request's handshake needs them; with the empty name there is none.
+    pub fn in_handshake(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Option<HandshakePair> {
+        let (certificate, key) = self.late_pair()?;
+        let certificate = certificate.in_handshake(exchange, env);
+        (!certificate.is_empty()).then(|| (certificate, key.in_handshake(exchange, env)))
+    }
+}
+
 /// Checks the settings of a level whose upstream may be spoken to over TLS; `at` is the level.
 pub(crate) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) -> Option<Diagnostic> {
     let ssl = &settings.ssl;
@@ -66,10 +95,10 @@ pub(crate) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) 
     if let (Some(certificate), None) = (ssl.certificate.get(), ssl.key.get()) {
         let text = format!(
             "no \"{prefix}_ssl_certificate_key\" is defined for certificate \"{}\"",
-            certificate.written
+            certificate.written()
         );
         let help = format!("name the key that belongs to it: `{prefix}_ssl_certificate_key client.key;`");
-        return Some(Diagnostic::error(certificate.span, text).help(help));
+        return Some(Diagnostic::error(certificate.span(), text).help(help));
     }
     if *ssl.verify && ssl.trusted.is_none() {
         let help = format!(

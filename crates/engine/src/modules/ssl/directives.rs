@@ -1,7 +1,9 @@
 //! The directives of TLS.
 
+use super::cache::CertificateCache;
 use super::files::{self, SslText};
 use super::settings::{SslCache, SslSettings, TlsVersions};
+use super::source::SslSource;
 use crate::config::{Builder, invalid_choice, invalid_value, number, once};
 use crate::directive::{Args, Code, Contexts, Directive};
 use crate::setting::Setting;
@@ -42,28 +44,29 @@ fn unsupported(d: &conf::Directive, why: &str) -> Diagnostic {
     .help(why)
 }
 
-/// Reads a file, unless ACME issues what it is about.
-fn file_or_issued(b: &Builder<'_>, word: &Word, variable: &str, what: &str) -> Result<SslFile, Diagnostic> {
+/// Reads a file, unless ACME issues what it is about, or its name has variables.
+fn source(b: &mut Builder<'_>, word: &Word, variable: &str, what: &str) -> Result<SslSource, Diagnostic> {
     match word.text() == variable {
-        true => Ok(SslFile::issued(variable, word.span)),
-        false => files::read(b, word, what),
+        true => Ok(SslSource::File(SslFile::issued(variable, word.span))),
+        false => SslSource::read(b, word, what),
     }
 }
 
 pub(super) const CERTIFICATES: &[Directive] = &[
     Directive::new("ssl_certificate", Contexts::HS, Args::Exactly(1), "file | $acme_certificate", |b, d| {
-        let file = file_or_issued(b, &d.args[0], "$acme_certificate", "certificate")?;
-        b.ssl().certificates.push(file);
+        let source = source(b, &d.args[0], "$acme_certificate", "certificate")?;
+        b.ssl().certificates.push(source);
         Ok(())
     })
     .doc(
         "The server's certificate in PEM, with the intermediate ones behind it; data: has it in the configuration. \
-         Once for each kind of key: RSA and ECDSA. $acme_certificate is what acme_certificate orders.",
+         Once for each kind of key: RSA and ECDSA. A name with variables is worked out, and the file read, in each \
+         handshake, by the user of the worker processes. $acme_certificate is what acme_certificate orders.",
     )
     .example("ssl_certificate cert.pem;"),
     Directive::new("ssl_certificate_key", Contexts::HS, Args::Exactly(1), "file | $acme_certificate_key", |b, d| {
-        let file = file_or_issued(b, &d.args[0], "$acme_certificate_key", "certificate key")?;
-        b.ssl().keys.push(file);
+        let source = source(b, &d.args[0], "$acme_certificate_key", "certificate key")?;
+        b.ssl().keys.push(source);
         Ok(())
     })
     .doc(
@@ -72,6 +75,22 @@ pub(super) const CERTIFICATES: &[Directive] = &[
          $acme_certificate.",
     )
     .example("ssl_certificate_key cert.key;"),
+    Directive::new(
+        "ssl_certificate_cache",
+        Contexts::HS,
+        Args::Between(1, 3),
+        "off | max=N [inactive=time] [valid=time]",
+        |b, d| {
+            let cache = CertificateCache::read(d)?;
+            once(b.ssl().cache.write(cache), d)
+        },
+    )
+    .default("off")
+    .doc(
+        "Keeps up to so many certificates with their keys whose names have variables, in each server as long as they are asked for \
+         within `inactive` (10s). That a file has changed is seen after `valid` (60s).",
+    )
+    .example("ssl_certificate_cache max=1000 inactive=20s valid=1m;"),
     Directive::new("ssl_password_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "password file", |ssl| &mut ssl.passwords)
     })

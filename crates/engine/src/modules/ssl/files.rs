@@ -37,9 +37,9 @@ pub(in crate::modules) fn read(b: &Builder<'_>, word: &Word, what: &str) -> Resu
     if text.contains('$') {
         return Err(Diagnostic::error(
             word.span,
-            format!("variables in the name of a {what} are not supported by pointsman"),
+            format!("variables in the name of the {what} are not supported by pointsman"),
         )
-        .help("write the name of one file, or $acme_certificate with $acme_certificate_key"));
+        .help("write the name of one file"));
     }
     if let Some(data) = text.strip_prefix("data:") {
         let name: Arc<str> = "data:...".into();

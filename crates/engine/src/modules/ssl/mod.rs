@@ -3,13 +3,16 @@
 //! Owns what directives say, with the bytes of the files that they name, and the statuses 421 and 495 to 497. Must never
 //! look into a certificate or key: the crate `tls` does.
 
+mod cache;
 mod check;
 mod directives;
 mod files;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 
+pub use cache::CertificateCache;
 pub use check::check;
 pub(super) use directives::versions;
 pub use files::SslText;
@@ -18,6 +21,7 @@ pub use settings::{
     CertificateExpiry, SslCache, SslClientSettings, SslHandshakeSettings, SslSessionSettings, SslSettings,
     TlsVersions,
 };
+pub use source::{HandshakeFile, HandshakePair, LateFile, SslSource};
 
 use super::Module;
 use crate::config::Builder;
@@ -86,8 +90,8 @@ fn check_settings(ssl: &SslSettings, at: Option<Span>, faults: &mut Vec<Diagnost
     {
         faults.push(
             Diagnostic::error(
-                last.span,
-                format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", last.written),
+                last.span(),
+                format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", last.written()),
             )
             .help("each `ssl_certificate` needs an `ssl_certificate_key`, in the same order"),
         );
@@ -96,8 +100,8 @@ fn check_settings(ssl: &SslSettings, at: Option<Span>, faults: &mut Vec<Diagnost
     for (certificate, key) in issued.filter(|(certificate, key)| certificate.is_issued() != key.is_issued()) {
         faults.push(
             Diagnostic::error(
-                key.span,
-                format!("the key of \"{}\" cannot be \"{}\"", certificate.written, key.written),
+                key.span(),
+                format!("the key of \"{}\" cannot be \"{}\"", certificate.written(), key.written()),
             )
             .help("$acme_certificate and $acme_certificate_key belong together"),
         );

@@ -1,6 +1,10 @@
 //! The settings of TLS, of a server or the http level.
 
+use super::cache::CertificateCache;
 use super::files::SslText;
+use super::source::{HandshakePair, SslSource};
+use crate::exchange::Exchange;
+use crate::host::Env;
 use crate::setting::settings;
 use crate::ssl_file::SslFile;
 use crate::tls_session::{ClientTerms, VerifyClient};
@@ -113,9 +117,11 @@ settings! {
     /// TLS of a server.
     pub struct SslSettings {
         /// `ssl_certificate`.
-        pub certificates: Vec<SslFile> = Vec::new(),
+        pub certificates: Vec<SslSource> = Vec::new(),
         /// `ssl_certificate_key`.
-        pub keys: Vec<SslFile> = Vec::new(),
+        pub keys: Vec<SslSource> = Vec::new(),
+        /// `ssl_certificate_cache`; `None` is off.
+        pub cache: Option<CertificateCache> = None,
         /// `ssl_password_file`.
         pub passwords: Option<SslFile> = None,
         /// `ssl_stapling_file`.
@@ -142,6 +148,20 @@ settings! {
 }
 
 impl SslSettings {
+    /// Returns the certificates with their keys of which handshakes read at least one.
+    pub fn late_pairs(&self) -> impl Iterator<Item = (&SslSource, &SslSource)> {
+        let pairs = self.certificates.iter().zip(self.keys.iter());
+        pairs.filter(|(certificate, key)| certificate.is_late() || key.is_late())
+    }
+
+    /// Returns the same as this handshake needs them.
+    pub fn in_handshake(&self, exchange: &mut Exchange, env: &mut Env<'_>) -> Vec<HandshakePair> {
+        let named = |source: &SslSource, exchange: &mut _, env: &mut _| source.in_handshake(exchange, env);
+        self.late_pairs()
+            .map(|(certificate, key)| (named(certificate, exchange, env), named(key, exchange, env)))
+            .collect()
+    }
+
     /// Takes from the http level what this server does not say, and puts the terms together.
     pub(crate) fn settle(&mut self, outer: &SslSettings) {
         self.inherit(outer);

@@ -32,10 +32,10 @@ fn servers_inherit_what_they_do_not_say() {
     ))
     .unwrap();
     let [first, second] = &config.servers[..] else { panic!("two servers") };
-    assert_eq!(first.ssl.certificates[0].bytes(), b"certificate a");
+    assert_eq!(first.ssl.certificates[0].file().unwrap().bytes(), b"certificate a");
     assert_eq!(*first.ssl.sessions.cache, SslCache::Shared("S".to_owned(), 1 << 20));
     assert_eq!(second.ssl.certificates.len(), 1);
-    assert_eq!(second.ssl.certificates[0].bytes(), b"authority");
+    assert_eq!(second.ssl.certificates[0].file().unwrap().bytes(), b"authority");
     assert_eq!((&*second.ssl.sessions.cache, *second.ssl.sessions.timeout_ms), (&SslCache::Off, 3_600_000));
     assert!(*second.ssl.handshake.prefer_server_ciphers && !*first.ssl.handshake.prefer_server_ciphers);
     assert!(config.listeners[0].servers.ssl);
@@ -61,7 +61,14 @@ fn faults_are_named() {
             "ssl_certificate none.crt;",
             "cannot load certificate \"/etc/pointsman/none.crt\": open() failed (2: No",
         ),
-        ("ssl_certificate $host.crt;", "variables in the name of a certificate are not supported"),
+        (
+            "ssl_client_certificate $host.crt;",
+            "variables in the name of the CA certificates are not supported",
+        ),
+        ("ssl_certificate $acme-certificate;", "unknown \"acme\" variable"),
+        ("ssl_certificate_cache inactive=1s;", "\"ssl_certificate_cache\" must have the \"max\" parameter"),
+        ("ssl_certificate_cache max=0;", "invalid parameter \"max=0\""),
+        ("ssl_certificate_cache max=1 valid=x;", "invalid parameter \"valid=x\""),
         ("ssl_certificate_key engine:x:y;", "\"engine:\" in the name of a certificate key"),
         ("ssl_verify_client maybe;", "invalid value \"maybe\""),
         (

@@ -6,8 +6,8 @@ macro_rules! ssl_directives {
     ($prefix:literal, $kind:expr, $name:literal) => {{
         use crate::config::once;
         use crate::directive::{Args, Contexts, Directive};
-        use crate::modules::proxy::ssl_file;
-        use crate::modules::ssl::{SslText, versions};
+        use crate::modules::proxy::{ssl_file, ssl_source};
+        use crate::modules::ssl::{CertificateCache, SslText, versions};
         const DIRECTIVES: &[Directive] = &[
         Directive::new(
             concat!($prefix, "_ssl_protocols"),
@@ -36,15 +36,28 @@ macro_rules! ssl_directives {
         .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
         .example(concat!($prefix, "_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;")),
         Directive::new(concat!($prefix, "_ssl_certificate"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
-            ssl_file(b, d, $kind, "certificate", |ssl| &mut ssl.certificate)
+            ssl_source(b, d, $kind, "certificate", |ssl| &mut ssl.certificate)
         })
-        .doc("The certificate in PEM for upstreams that ask for one.")
+        .doc("The certificate in PEM for upstreams that ask for one. A name with variables is worked out for each request, and the file read for each new connection.")
         .example(concat!($prefix, "_ssl_certificate client.pem;")),
         Directive::new(concat!($prefix, "_ssl_certificate_key"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
-            ssl_file(b, d, $kind, "certificate key", |ssl| &mut ssl.key)
+            ssl_source(b, d, $kind, "certificate key", |ssl| &mut ssl.key)
         })
         .doc("Its private key in PEM; see ssl_certificate_key.")
         .example(concat!($prefix, "_ssl_certificate_key client.key;")),
+        Directive::new(
+            concat!($prefix, "_ssl_certificate_cache"),
+            Contexts::HSL,
+            Args::Between(1, 3),
+            "off | max=N [inactive=time] [valid=time]",
+            |b, d| {
+                let cache = CertificateCache::read(d)?;
+                once($kind.settings(b.settings()).ssl.cache.write(cache), d)
+            },
+        )
+        .default("off")
+        .doc("Keeps certificates whose names have variables; see ssl_certificate_cache.")
+        .example(concat!($prefix, "_ssl_certificate_cache max=1000;")),
         Directive::new(concat!($prefix, "_ssl_password_file"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
             ssl_file(b, d, $kind, "password file", |ssl| &mut ssl.passwords)
         })
