@@ -104,6 +104,11 @@ impl ThreadContext {
         self.counters.thread()
     }
 
+    /// Returns the time of its clock, in ms.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now().monotonic_ms()
+    }
+
     /// Returns the generation that new requests get.
     pub(crate) fn generation(&self) -> Rc<Generation> {
         Rc::clone(&self.generations.current.borrow())

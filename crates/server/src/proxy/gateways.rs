@@ -2,8 +2,8 @@
 
 use super::fastcgi::{BodyRead, FastcgiUpstream, HeadRead};
 use super::fault::{UpstreamFault, UpstreamStage};
-use super::pool::UpstreamConn;
 use super::request::ProxyRequest;
+use super::upstream_conn::UpstreamConn;
 use crate::request::cx::RequestCx;
 use engine::host::Level;
 use engine::modules::proxy::Protocol;

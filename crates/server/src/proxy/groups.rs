@@ -295,7 +295,7 @@ fn thread_group(
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::UpstreamConn;
+    use super::super::upstream_conn::UpstreamConn;
     use super::*;
     use crate::context::conn_state::ConnRegistry;
     use crate::context::counters::{Counters, ThreadCounters};

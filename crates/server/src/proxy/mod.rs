@@ -25,6 +25,7 @@ mod target;
 mod tls;
 mod tunnel;
 mod upload;
+mod upstream_conn;
 
 use self::tls::{UpstreamTls, tag_of};
 use crate::context::metrics;
@@ -40,7 +41,7 @@ use engine::modules::proxy::{self, Disposition, Plan, Progress, Protocol};
 use engine::{output, phase};
 use fault::{Consequence, UpstreamFault, UpstreamStage};
 use http::{BodyFraming, ResponseHead};
-use pool::{Picked, ThreadGroup, UpstreamConn};
+use pool::{Picked, ThreadGroup};
 use relay::BodyRelay;
 use request::{ProxyRequest, UpstreamTimes};
 use statistics::{Failure, Layout, TryEnd};
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use upstream::health::ServerHealth;
 use upstream::retry::TryFailure;
 use upstream::{Finished, Group, IdleKey, PickInput, Tried, TryOutcome};
+use upstream_conn::UpstreamConn;
 
 /// What idle connections have in their tags by what they speak: no location's number, and no likely digest.
 fn protocol_tag(protocol: Protocol) -> u64 {

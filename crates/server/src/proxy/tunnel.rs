@@ -1,7 +1,7 @@
 //! After `101 Switching Protocols`: bytes both ways until both sides are done (RFC 9110, section 7.8).
 
 use super::fault::UpstreamFault;
-use super::pool::UpstreamConn;
+use super::upstream_conn::UpstreamConn;
 use crate::request::client::Client;
 use http::websocket::{FramePlace, SERVICE_RESTART};
 use std::future::poll_fn;

@@ -1,7 +1,7 @@
 //! A request on its way to a peer: its head, and its body from memory, a file or the client.
 
 use super::client_body::{UploadError, next_piece};
-use super::pool::UpstreamConn;
+use super::upstream_conn::UpstreamConn;
 use crate::request::client::Client;
 use engine::exchange::{Body, BodyFile};
 use http::cgi::fastcgi;

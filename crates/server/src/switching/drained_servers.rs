@@ -3,8 +3,7 @@
 //! Owns that they end as those on the old side of a switch do: by the policy of the switch that led them there. Streams that no
 //! switch has led, and those at servers that are only no longer looked up, stay.
 
-use super::in_flight::{AtServers, InFlightId};
-use super::publish::{RECHECK, now_ms};
+use super::in_flight::{AtServers, InFlightId, RECHECK};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use crate::proxy::groups;
@@ -82,7 +81,7 @@ async fn close(thread: Rc<ThreadContext>, switch: u32, drained: Drained, policy:
         StreamsPolicy::CloseSpread { ms } => (0, ms),
     };
     sleep_until(began + Duration::from_millis(after_ms)).await;
-    let (streams, mut rest) = thread.in_flight.borrow().at_servers(&drained.at(switch), now_ms(&thread));
+    let (streams, mut rest) = thread.in_flight.borrow().at_servers(&drained.at(switch), thread.now_ms());
     let spread = Duration::from_millis(spread_ms);
     let (began, count) = (Instant::now(), streams.len().max(1) as u32);
     for (turn, place) in streams.into_iter().enumerate() {
@@ -112,6 +111,6 @@ impl Drained {
         };
         let left = self.servers.iter().filter(|server| !is_back(server)).cloned().collect();
         let left = Drained { group: self.group.clone(), servers: left };
-        thread.in_flight.borrow().cut_at(place, &left.at(switch), now_ms(thread))
+        thread.in_flight.borrow().cut_at(place, &left.at(switch), thread.now_ms())
     }
 }

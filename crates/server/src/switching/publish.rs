@@ -4,7 +4,7 @@
 //! tables, whatever connection it comes on.
 
 use super::drained_servers;
-use super::in_flight::{Change, InFlightId};
+use super::in_flight::{Change, InFlightId, RECHECK};
 use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
@@ -17,9 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::Table;
 use tokio::task::spawn_local;
-
-/// How often requests that are to be cut are checked for having become streams.
-pub(super) const RECHECK: Duration = Duration::from_secs(1);
 
 /// Runs the commands that have come since the last time. Called with each request that begins: without a command it
 /// costs the look at a flag.
@@ -42,7 +39,7 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
         Command::Publish(publication) => publish(thread, publication),
         Command::Watched(watch, reply) => {
             let in_force = |switch| in_force(thread, switch);
-            let report = thread.in_flight.borrow().report(watch, now_ms(thread), &in_force);
+            let report = thread.in_flight.borrow().report(watch, thread.now_ms(), &in_force);
             let report = report.unwrap_or_default();
             reply(WatchReport { worker: thread.number(), ..report });
         }
@@ -52,17 +49,17 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
             let number = generation.routing().tables.number;
             if let Some(change) = change(&generation, watch, number) {
                 (report.in_flight, report.streams) =
-                    thread.in_flight.borrow().affected(&change, now_ms(thread));
+                    thread.in_flight.borrow().affected(&change, thread.now_ms());
             }
             reply(report);
         }
         Command::CloseStreams(watch, spread_ms) => {
-            let old = thread.in_flight.borrow().old_side(watch, now_ms(thread));
+            let old = thread.in_flight.borrow().old_side(watch, thread.now_ms());
             spawn_local(close_streams(Rc::clone(thread), watch, old, Duration::from_millis(spread_ms)));
         }
         Command::CloseAffected(watch, spread_ms) => {
             if let Some(change) = change(&thread.generation(), watch, 0) {
-                let streams = thread.in_flight.borrow().affected_streams(&change, now_ms(thread));
+                let streams = thread.in_flight.borrow().affected_streams(&change, thread.now_ms());
                 if spread_ms > 0 {
                     let thread = Rc::clone(thread);
                     spawn_local(async move {
@@ -71,14 +68,14 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
                 } else {
                     let in_flight = thread.in_flight.borrow();
                     for place in streams {
-                        in_flight.cut(place, now_ms(thread), &|_| None);
+                        in_flight.cut(place, thread.now_ms(), &|_| None);
                     }
                 }
             }
         }
         Command::Forget(watch) => thread.in_flight.borrow_mut().forget(watch),
         Command::Forgive(servers) => {
-            let now_ms = now_ms(thread);
+            let now_ms = thread.now_ms();
             for (name, group) in all_groups(thread) {
                 for asked in servers.iter().filter(|asked| asked.group.eq_ignore_ascii_case(&name)) {
                     group.forgive(&asked.server, now_ms);
@@ -93,10 +90,6 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
     }
 }
 
-pub(super) fn now_ms(thread: &ThreadContext) -> u64 {
-    thread.clock.now().monotonic_ms()
-}
-
 fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     let Publication { routing, watch, acknowledged } = publication;
     let generation = thread.generation();
@@ -109,7 +102,7 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
     rest.extend(generation.publish(Routing::clone(&routing)));
     let at = Instant::now();
     let in_flight_old = change.map_or(0, |change| {
-        suspect_groups(&generation, change.watch.switch, now_ms(thread));
+        suspect_groups(&generation, change.watch.switch, thread.now_ms());
         thread.in_flight.borrow_mut().watch(change)
     });
     acknowledged(Acknowledgement { worker: thread.number(), at, in_flight_old });
@@ -211,7 +204,7 @@ async fn close_evenly(
         if due > tokio::time::Instant::now() {
             tokio::time::sleep_until(due).await;
         }
-        if !thread.in_flight.borrow().cut(place, now_ms(thread), &in_force) {
+        if !thread.in_flight.borrow().cut(place, thread.now_ms(), &in_force) {
             none.push(place);
         }
     }
@@ -230,7 +223,7 @@ fn all_groups(thread: &ThreadContext) -> Vec<(Arc<str>, Rc<ThreadGroup>)> {
 }
 
 fn peers(thread: &ThreadContext) -> Vec<GroupState> {
-    let now_ms = now_ms(thread);
+    let now_ms = thread.now_ms();
     let state = |(name, group): (Arc<str>, Rc<ThreadGroup>)| GroupState {
         worker: thread.number(),
         name,

@@ -5,7 +5,7 @@ use super::wire::{H2Fault, H2Read};
 use crate::proxy::client_body::UploadError;
 use crate::proxy::early_hints::EarlyHints;
 use crate::proxy::fault::{UpstreamFault, UpstreamStage};
-use crate::proxy::pool::UpstreamConn;
+use crate::proxy::upstream_conn::UpstreamConn;
 use crate::request::client::Client;
 use engine::modules::proxy::EARLY_HINTS;
 use http::ResponseHead;

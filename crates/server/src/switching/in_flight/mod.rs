@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use switch::{Route, Table};
 
 #[cfg(test)]
@@ -20,6 +20,8 @@ mod tests;
 
 /// How many watches wait for their first request at a time: what each request may be compared with.
 const MAX_UNSEEN: usize = 32;
+/// How often requests that are to be cut are checked for having become streams.
+pub(super) const RECHECK: Duration = Duration::from_secs(1);
 /// How much of a method and of a path is kept to name a request.
 const NAMED: (usize, usize) = (16, 64);
 
