@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::timeline::{self, Filter};
 use clap::Args;
 use control::api::types;
+use engine::modules::switch::GROUPS_NAME;
 use serde_json::Value;
 
 /// Show the commits, and the holds, reloads and refusals between them, newest first
@@ -102,10 +103,14 @@ impl History {
         if !self.verify && self.before.is_none() {
             let switches = match session.switch_name() {
                 Some(name) => vec![name.to_owned()],
-                None => session.switches()?.into_iter().map(|switch| switch.name).collect(),
+                // The groups have no keys.
+                None if self.key.is_some() => session.switch_names()?,
+                None => session.histories()?,
             };
-            // A single history without a filter is the API's answer.
-            if self.filter.is_given() || switches.len() > 1 {
+            // The history of a single switch without a filter is the API's answer.
+            let is_single =
+                session.switch_name().is_some() || matches!(&switches[..], [one] if one != GROUPS_NAME);
+            if self.filter.is_given() || !is_single {
                 self.filter.print(session, &switches, self.key.as_deref(), self.limit)?;
                 return Ok(Code::Done);
             }

@@ -13,8 +13,19 @@ const PAGE: usize = 1_000;
 /// How many pages are searched: more than a journal keeps.
 const PAGES: usize = 100;
 /// The kinds of entries that are known; no commit has them.
-pub(crate) const KINDS: [&str; 9] =
-    ["hold", "release", "expire", "overdue", "reload", "start", "upgrade", "refused", "lost"];
+pub(crate) const KINDS: [&str; 11] = [
+    "hold",
+    "release",
+    "expire",
+    "overdue",
+    "reload",
+    "start",
+    "upgrade",
+    "purge",
+    "discovered",
+    "refused",
+    "lost",
+];
 
 /// Returns true if entries of the journal are of this kind, and commits are not.
 pub(crate) fn is_kind(kind: &str) -> bool {

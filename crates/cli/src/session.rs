@@ -7,7 +7,7 @@ use crate::endpoint;
 use crate::error::{Code, Error};
 use crate::tls_options::TlsOptions;
 use clap::Args;
-use control::api::types::{Switch, Switches};
+use control::api::types::{Groups, Switch, Switches};
 use engine::modules::switch::GROUPS_NAME;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
@@ -106,6 +106,21 @@ impl Session {
         }
     }
 
+    /// Returns the names of all switches.
+    pub(crate) fn switch_names(&self) -> Result<Vec<String>, Error> {
+        Ok(self.switches()?.into_iter().map(|switch| switch.name).collect())
+    }
+
+    /// Returns the names of all switches, and that of the groups if an order has changed servers or groups.
+    pub(crate) fn histories(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.switch_names()?;
+        let groups = self.client.ask::<Groups>(&Call::get("/v1/groups"));
+        if groups.is_ok_and(|(groups, _)| groups.revision > 0) {
+            names.push(GROUPS_NAME.to_owned());
+        }
+        Ok(names)
+    }
+
     /// Returns `--switch NAME `, if a command about this switch needs it.
     pub(crate) fn switch_option(&self, switch: &str) -> String {
         let are_several = || match self.client.ask::<Switches>(&Call::get("/v1/switches")) {
@@ -145,7 +160,7 @@ impl Session {
         let name = match &self.switch {
             Some(name) => name.clone(),
             None => {
-                let names: Vec<String> = self.switches()?.into_iter().map(|switch| switch.name).collect();
+                let names = self.switch_names()?;
                 let _ = self.are_several.set(names.len() > 1);
                 match &names[..] {
                     [one] => one.clone(),

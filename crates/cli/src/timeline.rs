@@ -33,7 +33,7 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Show only this kind: commit for all of set, undo, undo_keys, confirm, revert, default, server, group, adopt, restore;
-    /// or hold, release, expire, overdue, reload, start, upgrade, refused, lost
+    /// or hold, release, expire, overdue, reload, start, upgrade, purge, discovered, refused, lost
     #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Option<String>,
 }

@@ -191,8 +191,8 @@ pub struct GroupState {
 /// A worker thread's view of a peer.
 #[derive(Clone, Debug)]
 pub struct PeerState {
-    /// Its name, as written.
-    pub address: Arc<str>,
+    /// Its name, as written: several addresses of a host share it.
+    pub name: Arc<str>,
     /// True if it failed `max_fails` times and is skipped for now.
     pub failed: bool,
     /// Failures in the current window.

@@ -190,11 +190,11 @@ pub fn healthy(results: &[GateResult]) -> Vec<AskedServer> {
 }
 
 /// Returns that workers skip a server, if any does.
-fn mark_of(marks: &[GroupState], group: &str, address: &str) -> Option<String> {
+fn mark_of(marks: &[GroupState], group: &str, name: &str) -> Option<String> {
     let of_group = marks.iter().filter(|state| state.name.eq_ignore_ascii_case(group));
     let peers: Vec<bool> = of_group
         .flat_map(|state| &state.peers)
-        .filter(|peer| *peer.address == *address)
+        .filter(|peer| *peer.name == *name)
         .map(|peer| peer.failed)
         .collect();
     let failed = peers.iter().filter(|&&failed| failed).count();

@@ -211,7 +211,7 @@ impl DataPlane for FakeDataPlane {
                 worker,
                 name: Arc::from(*group),
                 peers: vec![PeerState {
-                    address: Arc::from(&**address),
+                    name: Arc::from(&**address),
                     failed: true,
                     fails: 1,
                     connections: 0,
@@ -226,7 +226,7 @@ impl DataPlane for FakeDataPlane {
                 worker,
                 name: Arc::from(*group),
                 peers: vec![PeerState {
-                    address: Arc::from(*address),
+                    name: Arc::from(*address),
                     failed: false,
                     fails: 0,
                     connections: *connections,

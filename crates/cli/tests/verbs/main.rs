@@ -36,7 +36,7 @@ mod upgrade;
 mod waits;
 mod windows;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};

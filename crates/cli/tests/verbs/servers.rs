@@ -132,6 +132,38 @@ fn servers_come_and_go_under_traffic_without_a_failed_request() {
     assert!(list.contains(&format!("{} was removed by", one.address)), "{list}");
 }
 
+/// A server may be written as a name, or without a port: its addresses are others than its name.
+#[test]
+fn a_server_that_is_written_as_a_name_is_waited_for_and_shown() {
+    let (silent, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), Origin::start("other"));
+    let name = format!("localhost:{}", silent.local_addr().unwrap().port());
+    let beside = format!(
+        "upstream pool {{ zone pool 64k; server {name} weight=9; server {} backup; }}
+         server {{ listen unix:{{folder}}/pool; location / {{ proxy_pass http://pool; }} }}",
+        other.address
+    );
+    let server = Server::start("", &beside);
+    let mut client = bounded(UnixStream::connect(server.path("pool")).unwrap());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: pool\r\n\r\n").unwrap();
+    let (taken, _) = silent.accept().unwrap();
+    let shown = server.say(&["server", "pool", "--json"]).json();
+    assert_eq!(
+        (&shown["servers"][0]["server"], &shown["servers"][0]["in_flight"]),
+        (&json!(name), &json!(1))
+    );
+    let status = server.say(&["status", "--json"]).json();
+    let groups = status["groups"].as_array().unwrap();
+    let pool = groups.iter().find(|group| group["name"] == "pool").unwrap();
+    assert_eq!(pool["servers"][0]["weight"], 9, "{pool}");
+    let drained =
+        server.say(&["server", "pool", "drain", &name, "--force", "--wait", "drained", "--timeout", "300ms"]);
+    assert_eq!(drained.code, 4, "{}{}", drained.out, drained.err);
+    let shown = server.say(&["server", "pool", "--json"]).json();
+    assert_eq!(shown["servers"][0]["state"], "draining", "{shown}");
+    drop((taken, client));
+    server.say(&["wait", "--switch", "groups", "--timeout", "30s"]).done();
+}
+
 #[test]
 fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     let (one, two) = (Origin::start("one"), Origin::start("two"));

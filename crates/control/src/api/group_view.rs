@@ -79,12 +79,8 @@ impl Figures<'_> {
         of_group: &[&PeerState],
         measured: Option<&GroupSummary>,
     ) -> (statistics::PeerState, types::Server) {
-        let base = group.base.servers.iter().find(|base| base.name == server.name);
-        let is_at = |label: &str| match base {
-            Some(base) => base.addresses.iter().any(|address| address == label),
-            None => server.name == label,
-        };
-        let peers: Vec<_> = of_group.iter().filter(|peer| is_at(&peer.address) && !peer.departed).collect();
+        let peers: Vec<_> =
+            of_group.iter().filter(|peer| *peer.name == *server.name && !peer.departed).collect();
         let health = self.prober.health().find(&group.base.name);
         let health = health.and_then(|entries| entries.named(&server.name)).map(|entry| entry.view());
         let measured = measured.and_then(|one| one.peers.iter().find(|peer| *peer.name == *server.name));

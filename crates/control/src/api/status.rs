@@ -164,7 +164,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
             }
             let (state, source) = (peer.state(), peer.origin());
             let connections = u64::from(peer.connections);
-            let (group, peer) = (told.name.clone(), peer.address);
+            let (group, peer) = (told.name.clone(), peer.name);
             peers.push(PeerNow { group, peer, state, connections, source });
         }
     }
@@ -238,13 +238,11 @@ fn group<'a>(summary: &'a Summary, name: &str) -> Result<&'a GroupSummary, ApiEr
     })
 }
 
-/// Returns the servers by group and address.
-fn specs<'a>(config: &'a Config, changed: &'a GroupSets) -> HashMap<(&'a str, String), &'a PeerSpec> {
+/// Returns the servers by group and name; of one that has several addresses, one of them.
+fn specs<'a>(config: &'a Config, changed: &'a GroupSets) -> HashMap<(&'a str, &'a str), &'a PeerSpec> {
     // Those of a later one count.
     let groups = config.groups.iter().map(|entry| &entry.spec).chain(changed.iter().map(|set| &set.spec));
-    groups
-        .flat_map(|group| group.peers.iter().map(|peer| ((&*group.name, peer.address.to_string()), peer)))
-        .collect()
+    groups.flat_map(|group| group.peers.iter().map(|peer| ((&*group.name, &*peer.name), peer))).collect()
 }
 
 fn groups(
@@ -262,7 +260,7 @@ fn groups(
     let server = |group: &str, peer: &PeerSummary| {
         let entry = prober.health().find(group).and_then(|entries| entries.named(&peer.name));
         let health = entry.map(|entry| entry.view());
-        let spec = specs.get(&(group, peer.name.to_string()));
+        let spec = specs.get(&(group, &*peer.name));
         let now = states.get(&(group, &*peer.name)).copied();
         let (state, source) = now.unwrap_or((PeerState::Up, PeerSource::File));
         Peer {

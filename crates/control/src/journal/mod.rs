@@ -18,7 +18,8 @@ pub(crate) use kept::{kept, start};
 use crate::setup::Log;
 use engine::Config;
 use engine::host::Level;
-use engine::modules::switch::StatePath;
+use engine::modules::switch::{StatePath, groups_file};
+use engine::modules::upstream::Origin;
 use file::JournalFile;
 use refusals::Refusals;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ enum Message {
     Read(JournalQuery, oneshot::Sender<Result<Vec<JournalEntry>, StoreFault>>),
     Verify(oneshot::Sender<Result<JournalVerification, StoreFault>>),
     /// The file is another one from now on.
-    Move(Option<PathBuf>),
+    Move(Option<JournalPlace>),
     Stop,
 }
 
@@ -64,30 +65,59 @@ pub(crate) struct Journal {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Returns the file of a configuration's journal; `None` if no switch keeps anything.
-pub(crate) fn path(config: &Config) -> Option<PathBuf> {
+/// Where a journal is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JournalPlace {
+    path: PathBuf,
+    /// The configuration has no switch that keeps anything: that a process began or read its configuration makes no file.
+    is_of_groups: bool,
+}
+
+/// What alone makes no file where no switch keeps anything.
+const USUAL: [&str; 3] = ["start", "reload", "upgrade"];
+
+impl JournalPlace {
+    #[cfg(test)]
+    pub(crate) fn of_switches(path: PathBuf) -> JournalPlace {
+        JournalPlace { path, is_of_groups: false }
+    }
+
+    /// Returns true if these entries make no file here.
+    fn passes_over(&self, batch: &[Occurrence]) -> bool {
+        self.is_of_groups && batch.iter().all(|one| USUAL.contains(&&*one.kind)) && !self.path.exists()
+    }
+}
+
+/// Returns the place of a configuration's journal: beside the store of the first switch that keeps anything, else beside that of
+/// the groups. `None` if everything is kept in memory.
+pub(crate) fn place(config: &Config) -> Option<JournalPlace> {
     let stores = || {
         config.switches.iter().filter_map(|spec| match &spec.state {
             StatePath::File(path) => Some(path),
             StatePath::Memory => None,
         })
     };
-    let folder = stores().next()?.parent()?;
+    let groups = groups_file(&config.prefix);
+    let is_of_groups = config.switches.is_empty();
+    let has_groups = || config.groups.iter().any(|entry| entry.origin == Origin::Block);
+    let first = stores().next().or_else(|| (is_of_groups && has_groups()).then_some(&groups))?;
+    let folder = first.parent()?;
     // A switch may be called "journal".
     let free = ["journal.db", "journal-of-switches.db"].map(|name| folder.join(name));
-    free.into_iter().find(|path| stores().all(|store| store != path))
+    let path = free.into_iter().find(|path| stores().all(|store| store != path))?;
+    Some(JournalPlace { path, is_of_groups })
 }
 
 impl Journal {
     /// Starts the thread. It opens the file when there is something to do.
     pub(crate) fn start(
-        path: Option<PathBuf>,
+        place: Option<JournalPlace>,
         now_ms: impl Fn() -> u64 + Send + 'static,
         log: Log,
     ) -> std::io::Result<Journal> {
         let (queue, inbox) = sync_channel(QUEUE);
         let state = Arc::<State>::default();
-        let writer = Writer { path, file: None, state: state.clone(), unreported: 0, reported: None, log };
+        let writer = Writer { place, file: None, state: state.clone(), unreported: 0, reported: None, log };
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&inbox, now_ms))?;
         Ok(Journal { queue, state, thread: Mutex::new(Some(thread)) })
@@ -142,9 +172,9 @@ impl Journal {
     }
 
     /// Goes on in another file.
-    pub(crate) fn move_to(&self, path: Option<PathBuf>) {
+    pub(crate) fn move_to(&self, place: Option<JournalPlace>) {
         // A full queue is of a disk that fails, and the next reload comes.
-        let _ = self.queue.try_send(Message::Move(path));
+        let _ = self.queue.try_send(Message::Move(place));
     }
 
     /// Writes what there is, and ends the thread.
@@ -159,7 +189,7 @@ impl Journal {
 
 /// The thread's side.
 struct Writer {
-    path: Option<PathBuf>,
+    place: Option<JournalPlace>,
     file: Option<JournalFile>,
     state: Arc<State>,
     /// What was lost and is in no entry yet.
@@ -205,7 +235,10 @@ impl Writer {
 
     /// Writes entries. Returns how many are lost by that.
     fn write(&mut self, mut batch: Vec<Occurrence>, now_ms: u64) -> u64 {
-        if self.path.is_none() || (batch.is_empty() && self.unreported == 0) {
+        let Some(place) = self.place.as_ref().filter(|_| !batch.is_empty() || self.unreported > 0) else {
+            return 0;
+        };
+        if place.passes_over(&batch) {
             return 0;
         }
         let count = batch.len() as u64;
@@ -245,28 +278,33 @@ impl Writer {
         // A receiver that has gone wants no answer.
         match question {
             Message::Read(query, answer) => {
-                let entries = match self.path {
-                    Some(_) => self.file().and_then(|file| file.read(&query)),
-                    None => Ok(Vec::new()),
+                let entries = match self.is_kept() {
+                    true => self.file().and_then(|file| file.read(&query)),
+                    false => Ok(Vec::new()),
                 };
                 let _ = answer.send(entries);
             }
             Message::Verify(answer) => {
                 let nothing =
                     || JournalVerification { entries: 0, pruned: 0, hash: switch::Hash::ZERO, fault: None };
-                let verified = match self.path {
-                    Some(_) => self.file().and_then(|file| file.verify()),
-                    None => Ok(nothing()),
+                let verified = match self.is_kept() {
+                    true => self.file().and_then(|file| file.verify()),
+                    false => Ok(nothing()),
                 };
                 let _ = answer.send(verified);
             }
-            Message::Move(path) if path != self.path => (self.path, self.file) = (path, None),
+            Message::Move(place) if place != self.place => (self.place, self.file) = (place, None),
             _ => {}
         }
     }
 
+    /// Returns true if there is a file, or one is to be made.
+    fn is_kept(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| !place.passes_over(&[]))
+    }
+
     fn file(&mut self) -> Result<&mut JournalFile, StoreFault> {
-        let Writer { path: Some(path), file, .. } = self else { return Err(nowhere()) };
+        let Writer { place: Some(JournalPlace { path, .. }), file, .. } = self else { return Err(nowhere()) };
         if file.as_ref().is_some_and(|file| !file.is_in_place()) {
             *file = None;
         }
@@ -302,7 +340,7 @@ mod tests {
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let log = lines.clone();
         let log: Log = Arc::new(move |_, text: &str| log.lock().unwrap().push(text.to_owned()));
-        (Journal::start(Some(path), || 5, log).unwrap(), lines)
+        (Journal::start(Some(JournalPlace::of_switches(path)), || 5, log).unwrap(), lines)
     }
 
     #[tokio::test]

@@ -411,19 +411,8 @@ impl ControlState {
         timeout: Duration,
     ) -> Drain {
         let began = Instant::now();
-        let rules = switch.rules();
-        let labels: Vec<(String, Vec<String>)> = servers
-            .iter()
-            .map(|(group, server)| {
-                let found = rules.groups.iter().find(|one| one.name.eq_ignore_ascii_case(group));
-                let base = found.and_then(|group| group.servers.iter().find(|one| one.name == *server));
-                (group.clone(), base.map_or_else(|| vec![server.clone()], |base| base.addresses.clone()))
-            })
-            .collect();
-        let is_meant = |group: &str, address: &str| {
-            labels.iter().any(|(known, addresses)| {
-                known.eq_ignore_ascii_case(group) && addresses.iter().any(|one| one == address)
-            })
+        let is_meant = |group: &str, server: &str| {
+            servers.iter().any(|(known, one)| known.eq_ignore_ascii_case(group) && one == server)
         };
         let mut pause = PAUSES.0;
         loop {
@@ -432,7 +421,7 @@ impl ControlState {
             for groups in reports {
                 answered += 1;
                 for state in groups {
-                    let at = state.peers.iter().filter(|peer| is_meant(&state.name, &peer.address));
+                    let at = state.peers.iter().filter(|peer| is_meant(&state.name, &peer.name));
                     in_flight += at.map(|peer| u64::from(peer.connections)).sum::<u64>();
                 }
             }

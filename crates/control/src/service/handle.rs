@@ -87,7 +87,7 @@ impl ControlHandle {
         let declared = Declarations::of(&config);
         let former = config_check::check_start(&declared).map_err(|faults| faults.join("; "))?;
         let opened = startup::open(&config, file_default, data_plane.prober(), &log)?;
-        let journal = Journal::start(journal::path(&config), now_ms, log.clone())
+        let journal = Journal::start(journal::place(&config), now_ms, log.clone())
             .map_err(|error| format!("the thread of the journal cannot be started: {error}"))?;
         journal.append(journal::start(upgrades, now_ms()));
         let (jobs, mut inbox) = mpsc::unbounded_channel();

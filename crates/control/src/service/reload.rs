@@ -223,7 +223,7 @@ pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
     state.admit_made();
     state.set_routing(routing);
     taken.into_iter().for_each(|taken| state.add_taken_up(taken));
-    state.shared.journal.move_to(crate::journal::path(&config));
+    state.shared.journal.move_to(crate::journal::place(&config));
     state.shared.set_config(config);
     config_check::settle(state, former);
     let switches = state.switches.borrow().clone();

@@ -420,7 +420,7 @@ mod tests {
             let states = || -> Vec<(String, u32, bool, bool)> {
                 let states = group.peers(1).into_iter();
                 states
-                    .map(|peer| (peer.address.to_string(), peer.connections, peer.draining, peer.departed))
+                    .map(|peer| (peer.name.to_string(), peer.connections, peer.draining, peer.departed))
                     .collect()
             };
             let is = |name: &str, count, draining, departed| (name.to_owned(), count, draining, departed);

@@ -340,7 +340,7 @@ impl ThreadGroup {
         let state = |peer: &Peer, departed: bool| {
             let spec = peer.spec();
             PeerState {
-                address: spec.name.as_str().into(),
+                name: spec.name.as_str().into(),
                 failed: spec.is_in_use() && peer.is_failed(now_ms),
                 fails: peer.fails(),
                 connections: peer.conns(),

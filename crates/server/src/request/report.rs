@@ -115,11 +115,11 @@ fn merged(mut states: Vec<GroupState>) -> Vec<PeerNow> {
         for peer in group.peers.into_iter().filter(|peer| !peer.departed) {
             let (state, source) = (peer.state(), peer.origin());
             let place =
-                *places.entry((Arc::clone(&group.name), Arc::clone(&peer.address))).or_insert(merged.len());
+                *places.entry((Arc::clone(&group.name), Arc::clone(&peer.name))).or_insert(merged.len());
             let Some(known) = merged.get_mut(place) else {
                 let connections = u64::from(peer.connections);
                 let group = Arc::clone(&group.name);
-                merged.push(PeerNow { group, peer: peer.address, state, connections, source });
+                merged.push(PeerNow { group, peer: peer.name, state, connections, source });
                 continue;
             };
             known.state = known.state.max(state);

@@ -61,7 +61,7 @@ async fn refusals_of_a_caller_are_folded_and_those_of_strangers_are_left_out() {
     // The minute is not over: they are written when the process ends.
     api.control.stop();
     let path = api.folder.path().join("state/journal.db");
-    let journal = Journal::start(Some(path), || 0, Arc::new(|_, _| {})).unwrap();
+    let journal = Journal::start(Some(JournalPlace::of_switches(path)), || 0, Arc::new(|_, _| {})).unwrap();
     let query = JournalQuery { kind: Some("refused".into()), limit: 10, ..JournalQuery::default() };
     let entries = journal.read(query).await.unwrap();
     let mut told: Vec<_> = entries

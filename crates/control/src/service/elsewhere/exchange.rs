@@ -142,7 +142,7 @@ impl ControlState {
         }
         for state in states.into_iter().flatten() {
             for peer in state.peers.iter().filter(|peer| peer.connections > 0) {
-                let (group, server) = (state.name.to_string(), peer.address.to_string());
+                let (group, server) = (state.name.to_string(), peer.name.to_string());
                 let same = |one: &&mut BusyServer| one.group == group && one.server == server;
                 match report.busy.iter_mut().find(same) {
                     Some(one) => one.in_flight += u64::from(peer.connections),

@@ -74,7 +74,14 @@ impl Recoder {
                     continue;
                 }
             };
-            *input = &input[len - kept..];
+            match len.checked_sub(kept) {
+                Some(taken) => *input = &input[taken..],
+                // What was kept was no beginning of a character after all; the rest of it is looked at again.
+                None => {
+                    self.partial.copy_within(len..kept, 0);
+                    self.partial_len = kept - len;
+                }
+            }
             let known = number.and_then(|number| {
                 let page = pages.get((number >> 8) as usize)?.as_ref()?;
                 Some(page[(number & 0xff) as usize]).filter(|byte| *byte != 0)
@@ -131,6 +138,11 @@ mod tests {
         let broken = b"\xe2a\xd1\x8e\x80\xf7\xbf\xbf\xbf\xe2\x82";
         for piece in 1..20 {
             assert_eq!(recoded(&from_utf8, broken, piece, 100), b"?\xc0??", "pieces of {piece}");
+            assert_eq!(
+                recoded(&from_utf8, b"\xf7\0\0b\xf0\x80\x00\xf7\xf7\xf7\xf7", piece, 100),
+                b"?&#0;b??",
+                "{piece}"
+            );
             assert_eq!(recoded(&to_utf8, b"a\xc0\x81\x80", piece, 2), "a\u{44e}?\u{20ac}".as_bytes());
         }
     }
