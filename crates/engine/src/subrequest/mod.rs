@@ -28,7 +28,8 @@ pub const MAX_DEPTH: u8 = 50;
 pub const MAX_NESTED: u32 = 10_000;
 
 /// Makes an exchange the subrequest of another one, at the beginning of its phases. It belongs to the same server, sees the
-/// same fields, and asks a switch in the table in which the other one has asked it.
+/// same fields, and asks a switch in the table in which the other one has asked it. With the values of variables go the choices that
+/// they come from, there and back: what a switch has led somewhere is counted there as long as it may go there.
 ///
 /// # Errors
 /// See [`TooDeep`].
@@ -68,8 +69,12 @@ pub fn begin(
         Variables::Shared => {
             std::mem::swap(&mut inner.slots, &mut outer.slots);
             std::mem::swap(&mut inner.subrequests.ssi.shared, &mut outer.subrequests.ssi.shared);
+            inner.switches.inherit(&outer.switches);
         }
-        Variables::Copied => inner.slots.clone_from(&outer.slots),
+        Variables::Copied => {
+            inner.slots.clone_from(&outer.slots);
+            inner.switches.inherit(&outer.switches);
+        }
         Variables::Own => {}
     }
     if env.config.http.charsets.has_maps() {
@@ -145,6 +150,7 @@ pub fn end(inner: &mut Exchange, outer: &mut Exchange, variables: Variables) {
     if variables == Variables::Shared {
         std::mem::swap(&mut inner.slots, &mut outer.slots);
         std::mem::swap(&mut inner.subrequests.ssi.shared, &mut outer.subrequests.ssi.shared);
+        outer.switches.take_back(&mut inner.switches);
     }
     if let Some(slice) = inner.subrequests.slice.take() {
         outer.subrequests.slice = Some(slice);

@@ -268,7 +268,7 @@ fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, fai
         return end.response_us;
     }
     generation.metrics.record(|recorder| {
-        for choice in exchange.switches.choices() {
+        for choice in exchange.switches.own_choices() {
             let routed = RoutedRequest {
                 key: &choice.key,
                 target: &choice.target,

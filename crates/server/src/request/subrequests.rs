@@ -9,6 +9,7 @@ use crate::request::client::Client;
 use crate::request::cx::{RequestCx, Run};
 use crate::request::host::{BeginInner, with_env};
 use crate::request::respond::Unfinished;
+use crate::switching::in_flight_guard::InFlightGuard;
 use engine::Exchange;
 use engine::exchange::Subresponse;
 use engine::host::{Level, RunningRequests};
@@ -55,6 +56,8 @@ struct Served {
     is_whole: bool,
     /// Its end of the pipe: dropping it drops what was not read.
     _stream: Stream,
+    /// What switches have led of it, until the request around it has taken that over.
+    _in_flight: Option<InFlightGuard>,
 }
 
 /// A request inside another one, while it is served.
@@ -99,7 +102,7 @@ impl Inner {
         let mut exchange = thread.buffers.lease_exchange();
         let (is_kept, variables) = (wanted.kept > 0, wanted.variables);
         with_env(thread, generation, |env| subrequest::begin(&mut exchange, outer, env, wanted))?;
-        Ok(Inner { is_kept, variables, ..Inner::of(generation, how, exchange, guard, room) })
+        Ok(Inner { is_kept, ..Inner::of(generation, how, exchange, guard, (room, variables)) })
     }
 
     /// Makes one of an exchange that has begun; its answer is dropped.
@@ -108,13 +111,13 @@ impl Inner {
         how: (Run, BeginInner),
         exchange: Box<Exchange>,
         guard: ConnGuard,
-        room: Rc<Cell<usize>>,
+        (room, variables): (Rc<Cell<usize>>, Variables),
     ) -> Inner {
         let (pipe, end) = Pipe::new(&PipeBudget::new(ON_THE_WAY));
         pipe.end();
         let back = Back::default();
         let lent = Lent { exchange: Some(exchange), back: Rc::clone(&back) };
-        let serving = serve(guard, Stream::Piped(end), lent, Rc::clone(generation), how);
+        let serving = serve(guard, Stream::Piped(end), lent, Rc::clone(generation), (how, variables));
         Inner {
             serving: Some(Box::pin(serving)),
             back,
@@ -123,7 +126,7 @@ impl Inner {
             is_kept: false,
             body: Vec::new(),
             dropped: 0,
-            variables: Variables::Copied,
+            variables,
             ended: None,
         }
     }
@@ -208,14 +211,17 @@ async fn serve(
     stream: Stream,
     mut lent: Lent,
     generation: Pinned,
-    (run, begin_inner): (Run, BeginInner),
+    ((run, begin_inner), variables): ((Run, BeginInner), Variables),
 ) -> Served {
     let Some(exchange) = lent.exchange.as_deref_mut() else {
-        return Served { is_whole: false, _stream: stream };
+        return Served { is_whole: false, _stream: stream, _in_flight: None };
     };
     let ConnGuard { thread, conn_state, .. } = &guard;
     conn_state.serve(generation.number);
     let mut client = Client::new(stream, thread, conn_state);
+    if variables == Variables::Shared {
+        client.in_flight.make_part(exchange);
+    }
     let mut cx = RequestCx {
         client: &mut client,
         exchange,
@@ -226,7 +232,7 @@ async fn serve(
     };
     let is_whole = run(&mut cx).await;
     client.read_buffer.release(&thread.buffers);
-    Served { is_whole, _stream: client.stream }
+    Served { is_whole, _stream: client.stream, _in_flight: Some(client.in_flight) }
 }
 
 /// A request that waits for others inside it. However that ends, it has back what it shares with them.
@@ -396,6 +402,7 @@ impl RequestCx<'_> {
                 let ended = inner.into_response(waited.cx.exchange);
                 waited.cx.exchange.subrequests.ended.extend(ended);
             }
+            waited.cx.track_choices();
         }
         Wake::Done
     }
@@ -428,6 +435,7 @@ impl RequestCx<'_> {
         waited.take_turns().await;
         let Some(mut inner) = waited.inner.pop() else { return Ok(()) };
         let exchange = inner.give_back(waited.cx.exchange);
+        waited.cx.track_choices();
         let (Some(Served { is_whole, .. }), Some(exchange)) = (inner.ended, exchange) else { return Ok(()) };
         ended.status = exchange.response.status;
         ended.failed = exchange.subrequests.is_refused();
@@ -452,7 +460,7 @@ impl RequestCx<'_> {
         }
         exchange.upstream.cache = Some(Box::new(record));
         let how = (self.run_inner, self.begin_inner);
-        let inner = Inner::of(self.generation, how, exchange, guard, Rc::default());
+        let inner = Inner::of(self.generation, how, exchange, guard, (Rc::default(), Variables::Copied));
         drop(spawn_local(async move {
             inner.finish().await;
             drop(copy);

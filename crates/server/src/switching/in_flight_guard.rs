@@ -15,28 +15,38 @@ use std::sync::Arc;
 pub(crate) struct InFlightGuard {
     thread: Rc<ThreadContext>,
     connection: Rc<ConnState>,
-    /// One for each choice of the exchange that has been tracked.
+    /// One for each choice of the exchange that has been tracked here.
     taken: Vec<InFlightId>,
+    /// How many of the exchange's choices have been tracked, here or for the request around it.
+    tracked: usize,
+    /// The request goes on as the one around it: its end is none of what a switch has led.
+    is_part: bool,
 }
 
 impl InFlightGuard {
     /// Creates the guard of a connection without a request.
     pub(crate) fn new(thread: &Rc<ThreadContext>, connection: &Rc<ConnState>) -> InFlightGuard {
         let (thread, connection) = (Rc::clone(thread), Rc::clone(connection));
-        InFlightGuard { thread, connection, taken: Vec::new() }
+        InFlightGuard { thread, connection, taken: Vec::new(), tracked: 0, is_part: false }
+    }
+
+    /// Makes it that of a request which is a part of the one around it, whose choices are tracked: it has that one's variables. Its own
+    /// entries stay until this guard is dropped, when the request around it has taken its choices over.
+    pub(crate) fn make_part(&mut self, exchange: &Exchange) {
+        (self.tracked, self.is_part) = (exchange.switches.inherited(), true);
     }
 
     /// Enters each choice that is not tracked yet. Without a new one it costs a comparison.
     #[inline]
     pub(crate) fn track(&mut self, exchange: &Exchange, generation: &Generation) {
-        if exchange.switches.choices().len() > self.taken.len() {
+        if exchange.switches.choices().len() > self.tracked {
             self.take(exchange, generation);
         }
     }
 
     fn take(&mut self, exchange: &Exchange, generation: &Generation) {
         let mut in_flight = self.thread.in_flight.borrow_mut();
-        for choice in &exchange.switches.choices()[self.taken.len()..] {
+        for choice in &exchange.switches.choices()[self.tracked..] {
             let number = usize::from(choice.switch);
             let following = Following {
                 switch: generation.switches.get(number).copied().unwrap_or(u32::MAX),
@@ -55,6 +65,7 @@ impl InFlightGuard {
             };
             self.taken.push(in_flight.enter(&routed, &self.connection));
         }
+        self.tracked = exchange.switches.choices().len();
     }
 
     /// Notes the server that the request is passed to, by its address.
@@ -69,7 +80,8 @@ impl InFlightGuard {
     /// Ends the request.
     #[inline]
     pub(crate) fn leave(&mut self, ended: Ended) {
-        if !self.taken.is_empty() {
+        if self.tracked > 0 && !self.is_part {
+            self.tracked = 0;
             let mut in_flight = self.thread.in_flight.borrow_mut();
             self.taken.drain(..).for_each(|place| in_flight.leave(place, ended));
         }
@@ -78,6 +90,7 @@ impl InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.leave(Ended { failed: true, ..Ended::default() });
+        let failed = !std::mem::take(&mut self.is_part);
+        self.leave(Ended { failed, ..Ended::default() });
     }
 }

@@ -61,6 +61,8 @@ pub struct SwitchRecord {
     /// The first `made` are of this request; the others are kept for their buffers.
     choices: Vec<Choice>,
     made: usize,
+    /// The first of them were made for the request around it, whose values it has.
+    inherited: usize,
     /// Switches whose hold has let this request go.
     passed: Vec<u16>,
     /// The switch whose hold it waits for, and the hold.
@@ -132,6 +134,43 @@ impl SwitchRecord {
         self.passed.extend_from_slice(&outer.passed);
     }
 
+    /// Has a request inside another one have its choices, with the values that are their outcome.
+    pub(crate) fn inherit(&mut self, outer: &SwitchRecord) {
+        self.choose_as(outer);
+        self.inherited = self.made;
+    }
+
+    /// Has a request have what one inside it has chosen, since it goes on with the values of that one.
+    pub(crate) fn take_back(&mut self, inner: &mut SwitchRecord) {
+        self.choose_as(inner);
+        for (switch, routing) in inner.asked.drain(..) {
+            if self.routing(usize::from(switch)).is_none() {
+                self.asked.push((switch, routing));
+            }
+        }
+        for switch in inner.passed.drain(..) {
+            if !self.has_passed(usize::from(switch)) {
+                self.passed.push(switch);
+            }
+        }
+        let known = |issued: &Issued| self.issued.iter().any(|one| one.switch == issued.switch);
+        let new: Vec<Issued> = inner.issued.iter().filter(|issued| !known(issued)).copied().collect();
+        self.issued.extend(new);
+    }
+
+    fn choose_as(&mut self, other: &SwitchRecord) {
+        for choice in other.choices() {
+            if self.choice_of(usize::from(choice.switch)).is_some() {
+                continue;
+            }
+            if self.made == self.choices.len() {
+                self.choices.push(Choice::default());
+            }
+            self.choices[self.made].clone_from(choice);
+            self.made += 1;
+        }
+    }
+
     /// Returns the publications in which this request has asked switches.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &Rc<Routing>> {
         self.asked.iter().map(|(_, routing)| routing)
@@ -145,6 +184,16 @@ impl SwitchRecord {
     /// Returns the choices so far, in the order in which they were made; one for each switch that was asked.
     pub fn choices(&self) -> &[Choice] {
         &self.choices[..self.made]
+    }
+
+    /// Returns how many of the choices were made for the request around this one.
+    pub fn inherited(&self) -> usize {
+        self.inherited
+    }
+
+    /// Returns the choices that were made for this request itself.
+    pub fn own_choices(&self) -> &[Choice] {
+        &self.choices[self.inherited..self.made]
     }
 
     /// Returns the choice of one switch.
@@ -249,7 +298,7 @@ impl SwitchRecord {
             choice.key.clear();
             choice.key.shrink_to(KEPT_BYTES);
         }
-        self.made = 0;
+        (self.made, self.inherited) = (0, 0);
         for room in [&mut self.rooms.key, &mut self.rooms.text] {
             room.clear();
             room.shrink_to(KEPT_BYTES);
