@@ -59,13 +59,12 @@ impl Restore {
         if let Some(kept) = kept {
             out.push_str(&format!("the old file is kept as {}\n", kept.display()));
         }
-        match session {
-            Some(session) => {
-                reload(&session, &self.actor)?;
-                out.push_str("the server has reloaded, and follows it\n");
-            }
-            None => out.push_str("start the server; one that runs takes it up with: pointsman reload\n"),
-        }
+        let reloaded = session.map(|session| reload(&session, &self.actor));
+        out.push_str(match &reloaded {
+            Some(Ok(())) => "the server has reloaded, and follows it\n",
+            Some(Err(_)) => "the store is replaced, but the server has refused to reload:\n",
+            None => "start the server; one that runs takes it up with: pointsman reload\n",
+        });
         if global.json {
             let line = serde_json::json!({
                 "restored_revision": from, "replaced_revision": replaced, "revision": revision, "epoch": epoch,
@@ -74,6 +73,7 @@ impl Restore {
             out = format!("{line}\n");
         }
         say(&out)?;
+        reloaded.transpose()?;
         Ok(Code::Done)
     }
 }

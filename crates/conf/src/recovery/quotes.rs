@@ -21,7 +21,8 @@ impl ParseState<'_> {
 
     /// Handles what follows a quoted word without a space.
     fn after_quote(&self, open: u32, at: u32) -> Recovery {
-        let next = self.text[at as usize..].chars().next().unwrap_or('\u{fffd}');
+        // What is no UTF-8 is shown as a longer character than it is.
+        let (_, len, next) = self.text[at as usize..].char_indices().next().unwrap_or((0, 0, '\u{fffd}'));
         let message = format!("unexpected \"{next}\"");
         // A quoted word of several lines whose first line ends with `;`: the quote was forgotten there.
         let is_long = self.text[open as usize + 1..at as usize].contains(&b'\n');
@@ -29,7 +30,7 @@ impl ParseState<'_> {
             return recovery;
         }
         let quote = char::from(self.text[open as usize]);
-        Diagnostic::error(self.span(at, at + next.len_utf8() as u32), message)
+        Diagnostic::error(self.span(at, at + len as u32), message)
             .label("a quoted word ends just before; only a space, `;` or `{` may follow it")
             .also(self.span(open, open + 1), "the quoted word begins here")
             .help(format!("put a space here, or write `\\{quote}` for a quote inside the word"))
@@ -100,5 +101,21 @@ impl ParseState<'_> {
         let value = line[..mark].into();
         let word = Lexed { value, start: open, end: at, quoted: true, starts_line: false };
         Some(fault.then(Action::TakeWord(word)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn places_of_what_is_no_text_lie_in_the_file() {
+        for end in [&b"\"a\"\xff"[..], b"\"a\"\xe6\xb5", b"\"a\"\xe6\xb5\x8f", b"\"a\"\xf0\x80\xffb"] {
+            let text = [b"events { } http { x ", end].concat();
+            let parsed = crate::parse_text("/nginx.conf", text.clone(), &crate::NoFiles);
+            assert!(!parsed.diagnostics.is_empty());
+            for diagnostic in &parsed.diagnostics {
+                let span = diagnostic.span.unwrap();
+                assert!(span.end as usize <= text.len(), "{span:?} of {}", text.len());
+            }
+        }
     }
 }

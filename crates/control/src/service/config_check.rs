@@ -5,7 +5,9 @@
 use super::damage;
 use super::default;
 use super::groups;
+use super::lost_groups;
 use super::made::Made;
+use super::name_list::named;
 use super::registry::{self, Record};
 use super::startup;
 use super::state::ControlState;
@@ -181,16 +183,25 @@ pub(super) async fn still_fits(switch: &Rc<SwitchState>, rules: &Arc<Rules>) -> 
     if switch.rules().kind != rules.kind && position.table.revision() > 0 {
         return Err(startup::other_kind(rules));
     }
+    let (rules, _) = &lost_groups::tolerated(rules, &position.table, Some(&switch.rules()));
     startup::fits(rules, &position.table)?;
     default::fits(rules, &position.table, Some(&switch.rules().default))?;
     let wrong = |fault: StoreFault| format!("switch \"{}\": {fault}", rules.name);
     let is_damaged = switch.store.with(|store| Ok(store.damage().is_some())).await.map_err(wrong)?;
-    if position.pending.is_empty() || is_damaged {
+    if position.pending.is_empty() || is_damaged || rules.run_time.are_unknown {
         return Ok(());
     }
-    let asked = rules.clone();
-    let could = switch.store.with(move |store| startup::could_revert(store, &asked, &position)).await;
-    could.map_err(wrong)?.map_err(|text| format!("switch \"{}\": {text}", rules.name))
+    let (asked, served) = (rules.clone(), switch.rules());
+    let could = switch.store.with(move |store| match startup::could_revert(store, &asked, &position)? {
+        // A group that is gone is missing with the present configuration, too.
+        Err(_)
+            if asked.run_time.is_admitted && startup::could_revert(store, &served, &position)?.is_err() =>
+        {
+            Ok(Ok(()))
+        }
+        could => Ok(could),
+    });
+    could.await.map_err(wrong)?.map_err(|text| format!("switch \"{}\": {text}", rules.name))
 }
 
 /// Fails if a held key's switch gets another position: held requests know their switch by its number. `kept` returns the
@@ -252,7 +263,7 @@ fn left_out(record: &Record, table: &Table, declared: &Declarations) -> Option<S
         return None;
     }
     keys.sort();
-    let shown = startup::named(keys.iter().map(|(key, route)| format!("{key} ({route})")));
+    let shown = named(keys.iter().map(|(key, route)| format!("{key} ({route})")));
     let name = &record.name;
     Some(match declared.switches.iter().any(|one| *one.rules.name == **name) {
         true => format!(
@@ -336,7 +347,10 @@ fn check_copies(switches: &[Declared], made: &Made) -> StoreCheck {
             if let Ok(position) = damage::load(&mut store) {
                 check.notes.extend(default::note(&one.rules, &position.table, None));
             }
-            Ok(checked.map(|damage| damage.map(|fault| copy.of_original(fault))))
+            Ok(checked.map(|said| {
+                check.notes.extend(said.lost);
+                said.damage.map(|fault| copy.of_original(fault))
+            }))
         });
         match checked {
             Ok(Ok(None)) => {}
@@ -363,9 +377,9 @@ pub fn check_groups(config: &Config) -> StoreCheck {
         let look = |check: &mut StoreCheck| {
             let mut store = copy.open()?;
             match startup::check(&mut store, &rules)? {
-                Ok(damage) => check
+                Ok(said) => check
                     .unchecked
-                    .extend(damage.map(|damage| format!("groups: {}", copy.of_original(damage)))),
+                    .extend(said.damage.map(|damage| format!("groups: {}", copy.of_original(damage)))),
                 Err(fault) => check.faults.push(fault),
             }
             let table = damage::load(&mut store)?.table;

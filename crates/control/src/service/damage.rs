@@ -15,11 +15,13 @@ use switch::{StoreFault, StoreFaultKind, Table};
 pub(super) struct Condition {
     pub(super) damage: Option<StoreFault>,
     pub(super) warnings: Vec<StoreFault>,
+    /// What is to be said of keys that lead to groups which are gone.
+    pub(super) lost: Vec<String>,
 }
 
 impl Condition {
     pub(super) fn of(store: &mut dyn StoreBackend) -> Condition {
-        Condition { damage: store.damage(), warnings: store.warnings() }
+        Condition { damage: store.damage(), warnings: store.warnings(), lost: Vec::new() }
     }
 }
 
@@ -45,6 +47,7 @@ impl ControlState {
         for warning in condition.warnings {
             self.shared.log(Level::Crit, &format!("switch \"{}\": {warning}", switch.name()));
         }
+        condition.lost.iter().for_each(|text| self.shared.log(Level::Crit, text));
         if let Some(damage) = condition.damage
             && switch.fault.borrow().as_ref() != Some(&damage)
         {

@@ -13,7 +13,9 @@ use super::groups;
 use super::hold_take_up::{TakenUp, take_up, with_holds};
 use super::hold_watch;
 use super::lookups::FirstLooks;
+use super::lost_groups;
 use super::made::Made;
+use super::name_list::named;
 use super::revert;
 use super::shared::Shared;
 use super::state::ControlState;
@@ -34,8 +36,6 @@ use upstream::GroupSets;
 
 /// The number of stores opened in parallel.
 const AT_ONCE: usize = 8;
-/// The number of keys named when a table does not fit.
-const NAMED: usize = 10;
 /// The number of attempts to commit where another process commits at the same time.
 const TRIES: u32 = 5;
 /// How often, and in what distance, a start tries to get the lock of orders.
@@ -247,12 +247,17 @@ fn open_one(
         return Err(other_kind(&rules));
     }
     let mut position = store.with_blocking(damage::load).map_err(wrong)?;
+    let (rules, lost) = lost_groups::tolerated(&rules, &position.table, None);
+    condition.lost.extend(lost);
     fits(&rules, &position.table)?;
     let mut default = None;
     if is_sound && !rules.run_time.are_unknown {
         default::fits(&rules, &position.table, None)?;
         let (asked, known) = (rules.clone(), position.clone());
         match store.with_blocking(move |store| could_revert(store, &asked, &known)) {
+            Ok(Err(text)) if rules.run_time.is_admitted => {
+                condition.lost.push(format!("switch \"{}\": {text}", rules.name));
+            }
             Ok(could) => could.map_err(|text| format!("switch \"{}\": {text}", rules.name))?,
             Err(fault) => condition.warnings.push(fault),
         }
@@ -313,36 +318,43 @@ pub(super) fn fits(rules: &Rules, table: &Table) -> Result<(), String> {
     ))
 }
 
-/// Returns the first of many names, and how many more there are.
-pub(super) fn named(mut all: impl ExactSizeIterator<Item = String>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let first: Vec<String> = all.by_ref().take(NAMED).collect();
-    let first = first.join(", ");
-    if more == 0 { first } else { format!("{first} and {more} more") }
+/// What a start would say of a store, and go on.
+#[derive(Debug, Default)]
+pub(super) struct StartNotes {
+    pub(super) damage: Option<StoreFault>,
+    /// Keys that lead to groups which are gone.
+    pub(super) lost: Vec<String>,
 }
 
-/// Checks a store as a start would, and changes nothing that a reader could notice. A damaged one is no reason not to start;
-/// its fault is returned.
+/// Checks a store as a start would, and changes nothing that a reader could notice.
 pub(super) fn check(
     store: &mut dyn StoreBackend,
     rules: &Arc<Rules>,
-) -> Result<Result<Option<StoreFault>, String>, StoreFault> {
+) -> Result<Result<StartNotes, String>, StoreFault> {
     let damage = store.damage();
     if damage.is_none() && !fits_kind(store, rules.kind)? {
         return Ok(Err(other_kind(rules)));
     }
     let position = damage::load(store)?;
-    if let Err(fault) = fits(rules, &position.table) {
+    let (rules, lost) = lost_groups::tolerated(rules, &position.table, None);
+    let mut said = StartNotes { damage, lost: lost.into_iter().collect() };
+    if let Err(fault) = fits(&rules, &position.table) {
         return Ok(Err(fault));
     }
-    if damage.is_some() {
-        return Ok(Ok(damage));
+    if said.damage.is_some() || rules.run_time.are_unknown {
+        return Ok(Ok(said));
     }
-    if let Err(fault) = default::fits(rules, &position.table, None) {
+    if let Err(fault) = default::fits(&rules, &position.table, None) {
         return Ok(Err(fault));
     }
-    let could = could_revert(store, rules, &position)?;
-    Ok(could.map(|()| None).map_err(|text| format!("switch \"{}\": {text}", rules.name)))
+    if let Err(text) = could_revert(store, &rules, &position)? {
+        let text = format!("switch \"{}\": {text}", rules.name);
+        if !rules.run_time.is_admitted {
+            return Ok(Err(text));
+        }
+        said.lost.push(text);
+    }
+    Ok(Ok(said))
 }
 
 /// Checks that the commits which await their confirmation could be reverted.

@@ -1,7 +1,7 @@
 //! The journal over the API.
 
 use super::*;
-use crate::journal::{Journal, JournalQuery};
+use crate::journal::{Journal, JournalPlace, JournalQuery};
 
 const HOLD: &str = "/v1/switches/live/holds/a.example";
 

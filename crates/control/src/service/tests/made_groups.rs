@@ -238,3 +238,46 @@ async fn what_another_process_has_done_to_groups_and_switches_is_published_as_on
         }
     });
 }
+
+/// Makes away with what orders have said of groups, as with a store that is begun anew.
+fn lose_groups(folder: &Path) {
+    for file in std::fs::read_dir(folder.join("state")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("groups") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn groups_that_are_lost_stop_no_start_and_no_reload() {
+    for is_window in [false, true] {
+        let folder = folder();
+        let (control, _) = start_with(folder.path(), "");
+        make(&control, "teal", &["127.0.0.1:7"]).await.unwrap();
+        set(&control, "a.example", "teal").await.unwrap();
+        if is_window {
+            // Its end would lead back there.
+            let meta = Meta { confirm_within_ms: Some(600_000), ..meta() };
+            control.order("live", to(&[("a.example", "blue")], meta), Options::default()).await.unwrap();
+        }
+        control.stop();
+        drop(control);
+        lose_groups(folder.path());
+        let declared = crate::Declarations::of(&config(folder.path(), &http("")));
+        let check = crate::check_stores(&declared);
+        assert_eq!(check.faults, [""; 0]);
+        assert!(check.notes.iter().any(|note| note.contains("teal")), "{:?}", check.notes);
+        let (control, data_plane) = start_with(folder.path(), "");
+        reload(&control, folder.path(), &http("")).await.unwrap();
+        // A target that is served still cannot be taken away.
+        set(&control, "b.example", "green").await.unwrap();
+        let without = http("").replace("blue green dynamic", "blue dynamic");
+        let refused = reload(&control, folder.path(), &without).await.unwrap_err();
+        assert!(refused.contains("b.example (green)"), "{refused}");
+        set(&control, "a.example", "green").await.unwrap();
+        make(&control, "teal", &["127.0.0.1:8"]).await.unwrap();
+        assert_eq!(published(&data_plane, "teal").as_deref(), Some("127.0.0.1:8"));
+        control.stop();
+    }
+}
