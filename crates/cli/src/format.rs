@@ -5,8 +5,9 @@
 use comfy_table::{CellAlignment, ContentArrangement};
 use control::api::types::{
     AnswerCounts, Drain, DrainState, Hold, HoldState, HoldThen, Horizon, HorizonState, KeyChange, Overdue,
-    Subject,
+    StoreFault, Subject,
 };
+use engine::modules::switch::GROUPS_NAME;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -206,6 +207,16 @@ pub(crate) fn drain(drain: &Drain) -> String {
 pub(crate) fn has_moved(drain: &Drain) -> bool {
     let left = drain.in_flight + drain.streams + drain.failed_new + drain.failed_old;
     left > 0 || drain.first_new_us.is_some() || drain.last_old_us.is_some()
+}
+
+/// Formats the fault of a switch's store as a line, if it has one.
+pub(crate) fn store_fault(switch: &str, fault: Option<&StoreFault>) -> String {
+    fault.map_or_else(String::new, |fault| format!("{switch}: store: {}; {}\n", fault.text, fault.remedy))
+}
+
+/// Does the same for what orders say of servers.
+pub(crate) fn groups_fault(fault: Option<&StoreFault>) -> String {
+    store_fault(GROUPS_NAME, fault)
 }
 
 /// Formats a commit that was not confirmed in time and stays.

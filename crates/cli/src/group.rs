@@ -109,7 +109,7 @@ pub(crate) fn list(session: &Session) -> Result<Code, Error> {
     if session.json {
         say_json(&body)?;
     } else {
-        say(&text(&found.groups))?;
+        say(&(text(&found.groups) + &format::groups_fault(found.store_fault.as_ref())))?;
     }
     Ok(Code::Done)
 }

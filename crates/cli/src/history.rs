@@ -125,7 +125,8 @@ impl History {
             say_json(&json(&body, &found))?;
         } else {
             let is_empty = history.commits.is_empty() && found.entries.is_empty();
-            say(&self.text(history, found))?;
+            let fault = session.switches()?.pop().and_then(|switch| switch.store_fault);
+            say(&(self.text(history, found) + &format::store_fault("the switch", fault.as_ref())))?;
             if is_empty && !self.verify {
                 timeline::none_fits();
             }

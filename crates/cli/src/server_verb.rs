@@ -10,8 +10,9 @@ use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{
     Groups, SaidOfServer, Server as GroupServer, ServerAct, ServerChange, ServerGroup, ServerLookup,
-    ServerOrigin, ServerSettings, ServersOrder,
+    ServerOrigin, ServerSettings, ServersOrder, Switch,
 };
+use engine::modules::switch::GROUPS_NAME;
 use hyper::Method;
 use std::path::{Path, PathBuf};
 
@@ -197,7 +198,7 @@ fn list_all(session: &Session) -> Result<Code, Error> {
         say_json(&body)?;
     } else {
         let texts: Vec<String> = found.groups.iter().map(text).collect();
-        say(&texts.join("\n"))?;
+        say(&(texts.join("\n") + &format::groups_fault(found.store_fault.as_ref())))?;
     }
     Ok(Code::Done)
 }
@@ -207,7 +208,9 @@ fn list(session: &Session, path: String) -> Result<Code, Error> {
     if session.json {
         say_json(&body)?
     } else {
-        say(&text(&group))?
+        let path = format!("/v1/switches/{GROUPS_NAME}");
+        let fault = session.client.ask::<Switch>(&Call::get(path))?.0.store_fault;
+        say(&(text(&group) + &format::groups_fault(fault.as_ref())))?
     }
     Ok(Code::Done)
 }

@@ -4,7 +4,7 @@
 
 use crate::client::Call;
 use crate::error::{Code, Error, say, say_json};
-use crate::format::{Table, clock, count, micros_if, rate, share};
+use crate::format::{Table, clock, count, groups_fault, micros_if, rate, share};
 use crate::list;
 use crate::session::Session;
 use clap::{Args, ValueEnum};
@@ -94,6 +94,7 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         count(connections.active, "connection"),
         count(connections.requests, "request")
     );
+    text.push_str(&groups_fault(status.groups_store_fault.as_ref()));
     text.extend(status.switches.first().and_then(list::orphaned).map(|note| format!("{note}\n")));
     let mut table = table("upstream");
     for group in &status.groups {

@@ -224,6 +224,8 @@ pub struct GroupsInfo {
     pub said: BTreeMap<u64, SaidInfo>,
     /// The worker threads' view of the groups.
     pub peers: Vec<GroupState>,
+    /// The fault of the store of what orders say, and its remedy.
+    pub store_fault: Option<(String, String)>,
 }
 
 /// A group with its servers.

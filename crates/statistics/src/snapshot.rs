@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub checks: Vec<CheckNow>,
     /// The switches of the present configuration, in any order.
     pub switches: Vec<SwitchNow>,
+    /// The store of what orders say of servers is damaged.
+    pub groups_fault: bool,
     /// The counters of `stub_status`.
     pub connections: Connections,
     /// Lines that the access logs have lost since the beginning.

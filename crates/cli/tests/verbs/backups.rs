@@ -48,6 +48,42 @@ fn a_damaged_store_stops_no_traffic_and_is_restored() {
 }
 
 #[test]
+fn a_damaged_store_of_groups_is_said_wherever_groups_are_shown() {
+    let server = Server::start(
+        "",
+        "upstream pool { server 127.0.0.1:9; server 127.0.0.2:9; } server { listen unix:{folder}/metrics; location / { metrics; } }",
+    );
+    server.say(&["server", "pool", "drain", "127.0.0.1:9"]).done();
+    for name in ["groups.db", "groups.db-anchor"] {
+        let file = std::fs::OpenOptions::new().write(true).open(server.path("state").join(name)).unwrap();
+        let length = file.metadata().unwrap().len() as usize;
+        file.write_all_at(&vec![0; length], 0).unwrap();
+    }
+    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    server.until("the next worker", || {
+        let said = server.say(&["status", "--json"]);
+        said.code == 0 && said.json()["pid"] != pid
+    });
+    for words in [
+        &["status"][..],
+        &["server"],
+        &["server", "pool"],
+        &["group", "list"],
+        &["history", "--switch", "groups"],
+    ] {
+        let said = server.say(words).done();
+        assert!(said.contains("store: "), "{words:?}: {said}");
+    }
+    assert!(server.say(&["server", "--json"]).json()["store_fault"]["text"].is_string());
+    let mut stream = bounded(UnixStream::connect(server.path("metrics")).unwrap());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    assert!(metrics.contains("pointsman_switch_store_fault{switch=\"groups\"} 1"), "{metrics}");
+}
+
+#[test]
 fn a_store_that_is_lost_with_its_second_file_refuses_its_own_requests_alone() {
     let other = "server { listen unix:{folder}/other; location / { return 200 other; } }";
     let server = Server::start("", other);

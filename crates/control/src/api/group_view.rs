@@ -26,7 +26,8 @@ pub(super) async fn groups(
     let figures = Figures { all: &found, summary: &summary, prober: control.data_plane().prober() };
     let groups = found.groups.iter().map(|group| figures.group(group)).collect();
     let span_ms = summary.span_ms;
-    Ok(types::Groups { revision: found.revision, window: window.name().into(), span_ms, groups })
+    let store_fault = found.store_fault.map(|(text, remedy)| types::StoreFault { text, remedy });
+    Ok(types::Groups { revision: found.revision, window: window.name().into(), span_ms, groups, store_fault })
 }
 
 /// What is known of groups: what was said, what was measured, what checks have found.

@@ -57,6 +57,7 @@ pub(super) async fn status(
     let control = &api.control;
     let snapshot = snapshot(control).await?;
     let switches = control.list().await?;
+    let groups_fault = control.groups_fault().await?;
     let summary = collected(control, move |collector, now_ms| collector.summary(window, now_ms)).await?;
     let (connections, config, routing) = (snapshot.connections, control.config(), control.routing());
     let used = |key: &&KeySummary| key.window.ended > 0;
@@ -87,6 +88,7 @@ pub(super) async fn status(
         window: window.name().into(),
         span_ms: summary.span_ms,
         groups: groups((&config, &routing.groups), &summary, &snapshot, control.data_plane().prober()),
+        groups_store_fault: groups_fault.map(|(text, remedy)| types::StoreFault { text, remedy }),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -185,6 +187,7 @@ async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
         peers,
         checks: checks_now(control.data_plane().prober().health()),
         switches: control.list().await?.iter().map(now).collect(),
+        groups_fault: control.groups_fault().await?.is_some(),
         connections: statistics::Connections {
             active: counters.active,
             accepted: counters.accepted,

@@ -22,6 +22,14 @@ impl ControlHandle {
     pub async fn groups(&self, name: Option<String>) -> Result<GroupsInfo, Refusal> {
         self.at(GROUPS_NAME, move |state, switch| async move { state.groups_info(&switch, name).await }).await
     }
+
+    /// Returns the fault of the store of what orders say of servers, with its remedy.
+    ///
+    /// # Errors
+    /// The control plane is stopping.
+    pub async fn groups_fault(&self) -> Result<Option<(String, String)>, Refusal> {
+        self.at(GROUPS_NAME, |_, switch| async move { Ok(switch.fault_text()) }).await
+    }
 }
 
 impl ControlState {
@@ -57,6 +65,12 @@ impl ControlState {
             .collect();
         let revisions: BTreeSet<u64> = groups.iter().flat_map(GroupInfo::revisions).collect();
         let said = said_by(switch, revisions).await?;
-        Ok(GroupsInfo { revision: table.revision(), groups, said, peers: self.peers().await })
+        Ok(GroupsInfo {
+            revision: table.revision(),
+            groups,
+            said,
+            peers: self.peers().await,
+            store_fault: switch.fault_text(),
+        })
     }
 }

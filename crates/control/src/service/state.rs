@@ -219,11 +219,7 @@ impl ControlState {
             pending: pending.iter().map(state).collect(),
             holds: self.held_keys(switch),
             refused_before: switch.own_holds.refused(),
-            store_fault: switch
-                .fault
-                .borrow()
-                .as_ref()
-                .map(|fault| (fault.text.clone(), fault.remedy.clone())),
+            store_fault: switch.fault_text(),
             ends_without_master_ms: self.shared.ends_without_master_ms(),
             draining: self.draining(switch),
         }

@@ -82,6 +82,11 @@ impl Drop for QueueSlot<'_> {
 }
 
 impl SwitchState {
+    /// Returns the fault of its store, with its remedy.
+    pub(super) fn fault_text(&self) -> Option<(String, String)> {
+        self.fault.borrow().as_ref().map(|fault| (fault.text.clone(), fault.remedy.clone()))
+    }
+
     pub(super) fn new(place: ConfiguredSwitch, store: StoreThread, position: Position) -> SwitchState {
         let (name, rules) = (Arc::from(&*place.spec().rules.name), place.spec().rules.clone());
         SwitchState {

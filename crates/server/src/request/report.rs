@@ -92,6 +92,7 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
         peers: merged(states),
         checks: control::checks_now(generation.groups.health()),
         switches: switches(thread).await,
+        groups_fault: has_groups_fault(thread).await,
         connections: connections(thread),
         log_lines_lost: thread.counters.read().log_lines_lost,
         certificates: certificates(&generation.config),
@@ -147,6 +148,11 @@ async fn switches(thread: &ThreadContext) -> Vec<SwitchNow> {
         name: state.name.into(),
     });
     now.collect()
+}
+
+async fn has_groups_fault(thread: &ThreadContext) -> bool {
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, thread.control.groups_fault()).await;
+    asked.is_ok_and(|answer| answer.is_ok_and(|fault| fault.is_some()))
 }
 
 fn connections(thread: &ThreadContext) -> Connections {

@@ -219,6 +219,9 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.overdue));
     writer.begin(SWITCH_STORE_FAULT);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], u64::from(now.store_fault)));
+    if snapshot.groups_fault {
+        writer.value(&[("switch", "groups")], 1);
+    }
     writer.begin(SWITCH_HELD_KEYS);
     now.iter().for_each(|now| writer.value(&[("switch", &now.name)], now.held_keys));
     writer.begin(SWITCH_HELD_REQUESTS);

@@ -94,6 +94,7 @@ fn snapshot() -> Snapshot {
         took_us,
     };
     Snapshot {
+        groups_fault: false,
         checks: vec![
             check("10.0.0.2:80", 7, 2, Some(1_250)),
             check("10.0.0.2:80", 1, 0, Some(900)),

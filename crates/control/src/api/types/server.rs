@@ -5,6 +5,7 @@
 use super::object;
 use super::order::{HoldTerms, Terms, Wait, order};
 use super::status::{HealthCheck, Traffic};
+use super::table::StoreFault;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,6 +20,9 @@ pub struct Groups {
     pub span_ms: u64,
     /// The groups, in the order of the configuration, then those made at run time by name.
     pub groups: Vec<ServerGroup>,
+    /// The fault of the store of what orders say of servers, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_fault: Option<StoreFault>,
 }
 
 /// A group with its servers.

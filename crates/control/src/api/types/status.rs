@@ -3,7 +3,7 @@
 //! Owns the answers of `/v1/status` and `/v1/compare`. Must never give a mean without its percentiles, nor a value without
 //! its number of samples.
 
-use super::Switch;
+use super::{StoreFault, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -37,6 +37,9 @@ pub struct Status {
     pub span_ms: u64,
     /// The upstream groups.
     pub groups: Vec<Group>,
+    /// The fault of the store of what orders say of servers, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_store_fault: Option<StoreFault>,
     /// The switches.
     pub switches: Vec<Switch>,
     /// The busiest keys of the switches.

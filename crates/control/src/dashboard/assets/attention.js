@@ -67,7 +67,8 @@ let before = "";
 /** Shows it all. */
 export function show() {
   const alarms = now.groups.filter(isAlarm);
-  const faults = now.switches.filter((at) => at.store_fault).map((at) => el("div", { class: "card alarm" },
+  const stores = [...now.switches, { name: "groups", store_fault: now.groupsFault }];
+  const faults = stores.filter((at) => at.store_fault).map((at) => el("div", { class: "card alarm" },
     el("strong", null, `${at.name}: ${at.store_fault.text}`), el("span", null, at.store_fault.remedy)));
   const cards = [
     ...alarms.map(alarm), ...faults,

@@ -48,6 +48,7 @@ export async function readFigures() {
   reading = false;
   if (!answer) return;
   now.groups = answer.groups;
+  now.groupsFault = answer.store_fault;
   tell("groups");
   tell("figures");
 }
