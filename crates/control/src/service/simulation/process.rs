@@ -22,6 +22,7 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use switch::{Store, StoreFault, Tables};
 use tokio::sync::mpsc;
@@ -37,6 +38,8 @@ pub(super) struct Process {
     pub(super) told: Cell<u64>,
     /// Its streams are cut when their switch leads elsewhere.
     pub(super) cuts_streams: bool,
+    /// It could not read the holds when it began, has said so, and has not taken one up since.
+    pub(super) is_blind: Arc<AtomicBool>,
     /// Everything that runs in it; taken out while it runs.
     tasks: RefCell<Option<Pin<Box<LocalSet>>>>,
 }
@@ -131,12 +134,22 @@ fn move_in(
     let workers = Workers::start(1 + seeded.below(3), &tables, &world.shared, seeded);
     workers.check_kept(&tables);
     let (jobs, mut inbox) = mpsc::unbounded_channel();
-    let began = world.began;
+    let (began, is_blind) = (world.began, Arc::<AtomicBool>::default());
+    let blind = is_blind.clone();
     let shared = Shared::new(
         config,
         workers.clone(),
         Arc::new(move || began.elapsed().as_millis() as u64),
-        Arc::new(move |level, text| tell!("process {number} [{}] {text}", level.name())),
+        Arc::new(move |level, text| {
+            tell!("process {number} [{}] {text}", level.name());
+            match text {
+                _ if text.contains("none of its keys is held") => blind.store(true, Ordering::Relaxed),
+                _ if text.contains(" is held by ") || text.contains(" is still held") => {
+                    blind.store(false, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }),
         Events::new(now_us()),
         crate::journal::Journal::off(),
     );
@@ -164,7 +177,7 @@ fn move_in(
     });
     drop(inside);
     let tasks = RefCell::new(Some(Box::pin(tasks)));
-    Rc::new(Process { number, control, workers, told: Cell::new(0), cuts_streams, tasks })
+    Rc::new(Process { number, control, workers, told: Cell::new(0), cuts_streams, is_blind, tasks })
 }
 
 /// A process dies, wherever its tasks are.
