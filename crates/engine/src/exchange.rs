@@ -10,6 +10,7 @@ pub use crate::connection::{Connection, ProxyProtocol};
 use crate::modules::access::record::AccessRecord;
 use crate::modules::limit_zone::record::LimitsRecord;
 use crate::modules::lua::balancer::Balancing;
+use crate::modules::lua::handshake::HandshakeScript;
 use crate::modules::lua::script::ScriptPhase;
 pub use crate::modules::proxy::record::{Try, UpstreamRecord};
 use crate::modules::realip::record::RealIpRecord;
@@ -236,6 +237,8 @@ pub struct ScriptState {
     pub phase: ScriptPhase,
     /// What the script that chooses peers says, while a request is with a group that has one.
     pub balancing: Option<Box<Balancing>>,
+    /// What the scripts of a handshake say, while there is one.
+    pub handshake: Option<Box<HandshakeScript>>,
 }
 
 /// A subrequest that has ended.
@@ -335,6 +338,7 @@ impl Exchange {
         self.script.tap = None;
         self.script.abort = AbortNotice::Unwanted;
         self.script.balancing = None;
+        self.script.handshake = None;
         self.upstream.cache = None;
         self.upstream.tries.clear();
         self.limits.reset();

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use upstream::Peer;
+use zeroize::Zeroizing;
 
 /// The levels of the error log, most severe first, as nginx numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,6 +165,15 @@ pub enum ScriptCall {
     BodyFilter(ScriptId),
 }
 
+/// A part of what a server shows in a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPart {
+    /// Certificates, its own first.
+    Chain,
+    /// The private key of its own.
+    Key,
+}
+
 /// The result of a script.
 #[derive(Debug)]
 pub enum ScriptOutcome {
@@ -286,6 +296,16 @@ pub trait Host {
     fn tls_certificate(&self, chain: &[u8], key: &[u8]) -> Result<Rc<dyn Any>, String> {
         let _ = (chain, key);
         Err("there is no TLS".to_owned())
+    }
+    /// Makes what a handshake uses of a chain of certificates, or of a key, in DER; `None` if it is none.
+    fn tls_part(&self, part: TlsPart, der: &[u8]) -> Option<Rc<dyn Any>> {
+        let _ = (part, der);
+        None
+    }
+    /// Returns the DER of a chain of certificates, or of a key, in PEM; `None` if there is none in it, or the password is wrong.
+    fn pem_to_der(&self, part: TlsPart, pem: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let _ = (part, pem, password);
+        None
     }
     /// Waits so many milliseconds.
     fn alarm(&mut self, ms: u64) -> Waiting {

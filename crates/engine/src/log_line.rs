@@ -81,15 +81,27 @@ pub fn connection_error(connection: &Connection, env: &mut Env<'_>, level: Level
         return worker_error(env, level, text);
     };
     let location = config.server(listener.servers.default).scope;
-    if !targets(config, location).iter().any(|(_, least)| level <= *least) {
-        return;
+    if targets(config, location).iter().any(|(_, least)| level <= *least) {
+        of_connection(connection, env, level, shown(text, false).into_owned());
     }
-    let mut line = shown(text, false).into_owned();
+}
+
+fn of_connection(connection: &Connection, env: &mut Env<'_>, level: Level, mut line: Vec<u8>) {
+    let config = env.config;
+    let Some(listener) = config.listeners.get(connection.listener) else { return };
+    let location = config.server(listener.servers.default).scope;
     line.extend_from_slice(b", client: ");
     write::client(connection, &mut line);
     // Writing to a Vec cannot fail.
     let _ = write!(line, ", server: {}", listener.address);
     write_line(env, location, level, connection.serial, &line);
+}
+
+/// Writes a line of a script of a handshake to the error logs of the server that connections of its listener get; `context` is the
+/// script's directive.
+pub fn handshake_script(exchange: &Exchange, env: &mut Env<'_>, level: Level, text: &[u8], context: &str) {
+    let text = [&*shown(text, true), b", context: ", context.as_bytes()].concat();
+    of_connection(&exchange.connection, env, level, text);
 }
 
 /// Writes a line that is about no client at all (a timer, the start of a worker) to the error logs of `http`.

@@ -27,6 +27,10 @@ pub enum Phase {
     InitWorker = 0x100,
     /// `balancer_by_lua*`
     Balancer = 0x200,
+    /// `ssl_certificate_by_lua*`
+    SslCertificate = 0x400,
+    /// `ssl_client_hello_by_lua*`
+    SslClientHello = 0x4000,
     /// `server_rewrite_by_lua*`
     ServerRewrite = 0x8000,
     /// `exit_worker_by_lua*`
@@ -36,7 +40,7 @@ pub enum Phase {
 }
 
 /// Every phase, with its name for `ngx.get_phase` and the one in error messages.
-pub const PHASES: [(Phase, &str, &str); 13] = [
+pub const PHASES: [(Phase, &str, &str); 15] = [
     (Phase::Set, "set", "set_by_lua*"),
     (Phase::Rewrite, "rewrite", "rewrite_by_lua*"),
     (Phase::Access, "access", "access_by_lua*"),
@@ -46,6 +50,8 @@ pub const PHASES: [(Phase, &str, &str); 13] = [
     (Phase::BodyFilter, "body_filter", "body_filter_by_lua*"),
     (Phase::Timer, "timer", "ngx.timer"),
     (Phase::InitWorker, "init_worker", "init_worker_by_lua*"),
+    (Phase::SslClientHello, "ssl_client_hello", "ssl_client_hello_by_lua*"),
+    (Phase::SslCertificate, "ssl_cert", "ssl_certificate_by_lua*"),
     (Phase::ServerRewrite, "server_rewrite", "server_rewrite_by_lua*"),
     (Phase::Balancer, "balancer", "balancer_by_lua*"),
     (Phase::ExitWorker, "exit_worker", "exit_worker_by_lua*"),
@@ -82,6 +88,13 @@ impl Phases {
     /// The phases in which a script may write the answer, and may wait.
     pub const OUTPUT: Phases =
         Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content]);
+
+    /// The phases of a handshake, before there is a request.
+    pub const HANDSHAKE: Phases = Phases::of(&[Phase::SslClientHello, Phase::SslCertificate]);
+    /// The phases whose scripts are called from the server and may wait.
+    pub const WAITING: Phases = Phases(Phases::OUTPUT.0 | Phases::HANDSHAKE.0);
+    /// The phases in which a script may have threads, sockets and sleep.
+    pub const EVENTS: Phases = Phases(Phases::WAITING.0 | Phase::Timer as u32);
 
     /// Returns the set without a phase.
     pub const fn without(self, phase: Phase) -> Phases {

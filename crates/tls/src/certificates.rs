@@ -11,6 +11,7 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// A certificate with its key.
 pub(crate) struct Pair {
@@ -97,12 +98,35 @@ fn load_key(
     })
 }
 
+/// What is wrong with a key, and what to do.
+pub(crate) type KeyFault = (String, &'static str);
+
 /// Reads the first private key in these bytes; the error is what is wrong, and what to do.
 pub(crate) fn parse_key(
     bytes: &[u8],
     passwords: Option<&SslFile>,
     provider: &CryptoProvider,
-) -> Result<Arc<dyn SigningKey>, (String, &'static str)> {
+) -> Result<Arc<dyn SigningKey>, KeyFault> {
+    let fault = |why: &str, help: &'static str| (why.to_owned(), help);
+    let (label, der) = key_der(bytes, passwords)?;
+    let der = match label.as_str() {
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.to_vec())),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.to_vec())),
+        _ => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec())),
+    };
+    provider.key_provider.load_private_key(der).map_err(|_| {
+        fault(
+            "it is of a kind that is not supported",
+            "use an RSA key of 2048 bits or more, ECDSA, or Ed25519",
+        )
+    })
+}
+
+/// Returns the DER of the first private key in these bytes, decrypted, with what PEM calls it; the error is as for [`parse_key`].
+pub(crate) fn key_der(
+    bytes: &[u8],
+    passwords: Option<&SslFile>,
+) -> Result<(String, Zeroizing<Vec<u8>>), KeyFault> {
     let fault = |why: &str, help: &'static str| (why.to_owned(), help);
     let is_key = |section: &pem::Section| section.label.ends_with("PRIVATE KEY");
     let Some(section) = pem::sections(bytes).into_iter().find(is_key) else {
@@ -127,15 +151,5 @@ pub(crate) fn parse_key(
     } else {
         section.der
     };
-    let der = match section.label.as_str() {
-        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.to_vec())),
-        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.to_vec())),
-        _ => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec())),
-    };
-    provider.key_provider.load_private_key(der).map_err(|_| {
-        fault(
-            "it is of a kind that is not supported",
-            "use an RSA key of 2048 bits or more, ECDSA, or Ed25519",
-        )
-    })
+    Ok((section.label, der))
 }

@@ -62,6 +62,22 @@ impl ClientCertVerifier for AskClient {
     }
 }
 
+impl AskClient {
+    /// Tells clients the names of these authorities, each once.
+    pub(crate) fn new(
+        authorities: impl Iterator<Item = DistinguishedName>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> AskClient {
+        let mut names: Vec<DistinguishedName> = Vec::new();
+        for name in authorities {
+            if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
+                names.push(name);
+            }
+        }
+        AskClient { names, algorithms }
+    }
+}
+
 /// Reads the authorities and revocation lists of a server that verifies clients.
 pub(crate) fn load(
     settings: &SslSettings,
@@ -72,13 +88,7 @@ pub(crate) fn load(
     let revocations = client.revocations.as_ref();
     let authorities = Authorities::load(files, revocations, *client.depth, Usage::Clients, algorithms)?;
     let named = client.certificate.as_ref().map_or(0, |file| pem::certificates(file.bytes()).len());
-    let mut names: Vec<DistinguishedName> = Vec::new();
-    for name in authorities.names().take(named) {
-        if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
-            names.push(name);
-        }
-    }
-    Ok((AskClient { names, algorithms }, authorities))
+    Ok((AskClient::new(authorities.names().take(named), algorithms), authorities))
 }
 
 /// Returns a digest of the terms: what sessions are bound to.

@@ -9,7 +9,7 @@ use crate::late::LatePairs;
 use crate::pem;
 use crate::resolver::Resolver;
 use crate::scripts::ScriptContexts;
-use crate::sessions::{BoundCache, Cache, Sessions, Tickets};
+use crate::sessions::{Cache, Resumption, Sessions};
 use crate::slot::Slot;
 use crate::stapling::Staple;
 use crate::suites::{self, WantedSuites};
@@ -22,7 +22,8 @@ use engine::tls_session::{ClientTerms, VerifyClient};
 use engine::{Config, ServerId};
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::UnixTime;
 use std::collections::HashMap;
@@ -51,6 +52,10 @@ pub struct Context {
     pub(crate) late: Option<LatePairs>,
     /// Which of its certificates a handshake gets.
     pub(crate) resolver: Arc<Resolver>,
+    /// How clients are asked for a certificate.
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+    /// How sessions are resumed.
+    pub(crate) resumption: Resumption,
 }
 
 impl Context {
@@ -247,10 +252,10 @@ impl ContextBuilder<'_> {
         let suites = suites::select(wanted, self.findings);
         let groups = self.groups(ssl.handshake.curves.as_ref());
         let algorithms = standard.signature_verification_algorithms;
-        let (verifier, authorities) = match *ssl.client.verify {
+        let (verifier, authorities): (Arc<dyn ClientCertVerifier>, _) = match *ssl.client.verify {
             VerifyClient::Off => (WebPkiClientVerifier::no_client_auth(), None),
             _ => match clients::load(ssl, algorithms) {
-                Ok((ask, authorities)) => (Arc::new(ask) as _, Some(authorities)),
+                Ok((ask, authorities)) => (Arc::new(ask), Some(authorities)),
                 Err(fault) => {
                     self.findings.push(Diagnostic::error(fault.file.span, fault.text));
                     return None;
@@ -282,14 +287,16 @@ impl ContextBuilder<'_> {
             }
         }
         let resolver = Arc::new(Resolver { pairs, issued, on_demand: on_demand.clone(), has_tls13 });
-        let mut config =
-            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::clone(&resolver) as _);
+        let mut config = builder
+            .with_client_cert_verifier(Arc::clone(&verifier))
+            .with_cert_resolver(Arc::clone(&resolver) as _);
         config.ignore_client_order = *ssl.handshake.prefer_server_ciphers;
         config.alpn_protocols = [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).into();
         // A record's header comes on top.
         let record = usize::try_from(*ssl.handshake.buffer_size).unwrap_or(usize::MAX).clamp(512, 16 << 10);
         config.max_fragment_size = Some(record + 5);
-        self.resumption(&mut config, ssl);
+        let resumption = self.resumption(ssl);
+        resumption.apply(&mut config, clients::digest_of(&ssl.terms));
         if *ssl.handshake.early_data {
             self.early_data(&mut config, ssl, has_tls13);
         }
@@ -297,7 +304,19 @@ impl ContextBuilder<'_> {
         http2.alpn_protocols.insert(0, b"h2".to_vec());
         let (config, http2) = (Arc::new(config), Arc::new(http2));
         let terms = Arc::clone(&ssl.terms);
-        Some(Context { config, http2, terms, authorities, awaited, on_demand, has_files, late, resolver })
+        Some(Context {
+            config,
+            http2,
+            terms,
+            authorities,
+            awaited,
+            on_demand,
+            has_files,
+            late,
+            resolver,
+            verifier,
+            resumption,
+        })
     }
 
     /// Prepares the certificates that handshakes read, if there are any.
@@ -310,24 +329,17 @@ impl ContextBuilder<'_> {
         Some(LatePairs::new(ssl.passwords.get().clone(), *ssl.cache))
     }
 
-    fn resumption(&self, config: &mut ServerConfig, ssl: &SslSettings) {
-        let terms = clients::digest_of(&ssl.terms);
-        let timeout_s = *ssl.sessions.timeout_ms / 1000;
+    fn resumption(&self, ssl: &SslSettings) -> Resumption {
         let cache = match ssl.sessions.cache.get() {
             SslCache::Off | SslCache::None => None,
             SslCache::Shared(name, size) => Some(self.sessions.cache(name, *size)),
             // About so many sessions.
             SslCache::BuiltIn(count) => Some(Arc::new(Cache::new(count.saturating_mul(1024)))),
         };
-        config.session_storage = match cache {
-            Some(cache) => Arc::new(BoundCache { cache, terms, timeout_s }),
-            None => Arc::new(NoServerSessionStorage {}),
-        };
-        if *ssl.sessions.tickets {
-            let secret = |file: &SslFile| Arc::new(Zeroizing::new(file.bytes().to_vec()));
-            let files = ssl.sessions.ticket_keys.iter().map(secret).collect();
-            config.ticketer = Arc::new(Tickets { files, secrets: self.sessions.secrets(), terms, timeout_s });
-        }
+        let secret = |file: &SslFile| Arc::new(Zeroizing::new(file.bytes().to_vec()));
+        let tickets = ssl.sessions.tickets.then(|| ssl.sessions.ticket_keys.iter().map(secret).collect());
+        let timeout_s = *ssl.sessions.timeout_ms / 1000;
+        Resumption { cache, tickets, secrets: self.sessions.secrets(), timeout_s }
     }
 
     /// Lets clients send data before the end of the handshake, where a session can be used once.

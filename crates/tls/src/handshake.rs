@@ -5,6 +5,7 @@ use crate::contexts::Context;
 use crate::der;
 use crate::names;
 use crate::resolver;
+use crate::tailored::Tailored;
 use aws_lc_rs::rand;
 use engine::tls_session::{TlsSession, Verified};
 use rustls::server::{Accepted, ServerConnection};
@@ -49,33 +50,48 @@ impl Offer {
             has_tls13: hello.cipher_suites().iter().any(|suite| resolver::is_tls13(*suite)),
         }
     }
-}
 
-impl Context {
-    /// Returns what is known of a handshake that has begun.
-    pub fn begun_session(&self, offer: &Offer) -> TlsSession {
-        let is_tls13 = self.resolver.has_tls13 && offer.has_tls13;
+    /// Returns what is known of a handshake before its server is chosen; the server may speak TLS 1.3.
+    pub fn begun_session(&self, has_tls13: bool) -> TlsSession {
+        let is_tls13 = has_tls13 && self.has_tls13;
         let version = if is_tls13 { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
         TlsSession {
-            server_name: offer.server_name.clone(),
+            server_name: self.server_name.clone(),
             protocol: names::protocol(version),
             cipher: "",
             curve: "",
-            offered_ciphers: offer.ciphers.clone(),
-            offered_curves: offer.curves.clone(),
+            offered_ciphers: self.ciphers.clone(),
+            offered_curves: self.curves.clone(),
             alpn: None,
             id: String::new(),
             resumed: false,
             certificate: None,
             verified: Verified::None,
-            terms: Arc::clone(&self.terms),
+            terms: Arc::default(),
         }
     }
+}
 
-    /// Returns what a finished handshake agreed on; verifies the client's certificate.
-    pub fn session(&self, offer: Offer, id: String, connection: &ServerConnection) -> TlsSession {
+impl Context {
+    /// Returns what is known of a handshake that has begun.
+    pub fn begun_session(&self, offer: &Offer) -> TlsSession {
+        TlsSession { terms: Arc::clone(&self.terms), ..offer.begun_session(self.resolver.has_tls13) }
+    }
+
+    /// Returns what a finished handshake agreed on, which followed `tailored` if that is there; verifies the client's certificate.
+    pub fn session(
+        &self,
+        offer: Offer,
+        id: String,
+        connection: &ServerConnection,
+        tailored: Option<&Tailored>,
+    ) -> TlsSession {
+        let (authorities, terms) = match tailored.and_then(|tailored| tailored.verification.as_ref()) {
+            Some((authorities, terms)) => (Some(authorities), terms),
+            None => (self.authorities.as_ref(), &self.terms),
+        };
         let chain = connection.peer_certificates().unwrap_or_default();
-        let verified = match &self.authorities {
+        let verified = match authorities {
             Some(authorities) if !chain.is_empty() => authorities.verify(chain, UnixTime::now()),
             _ => Verified::None,
         };
@@ -93,7 +109,7 @@ impl Context {
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             certificate: chain.first().map(|first| Box::new(clients::shown(first))),
             verified,
-            terms: Arc::clone(&self.terms),
+            terms: Arc::clone(terms),
         }
     }
 }

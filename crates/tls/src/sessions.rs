@@ -6,7 +6,8 @@
 use crate::stapling::Answers;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hmac, rand};
-use rustls::server::{ProducesTickets, StoresServerSessions};
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, StoresServerSessions};
 use rustls_pki_types::UnixTime;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -98,6 +99,31 @@ impl Kept {
 
 fn cost(key: &[u8], value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + OVERHEAD
+}
+
+/// How the sessions of a server are resumed.
+#[derive(Debug)]
+pub(crate) struct Resumption {
+    pub(crate) cache: Option<Arc<Cache>>,
+    /// The keys of files; without any the process makes its own. `None`: there are no tickets.
+    pub(crate) tickets: Option<Vec<Arc<Zeroizing<Vec<u8>>>>>,
+    pub(crate) secrets: Arc<TicketSecrets>,
+    pub(crate) timeout_s: u64,
+}
+
+impl Resumption {
+    /// Has handshakes resume the sessions that began under these terms.
+    pub(crate) fn apply(&self, config: &mut ServerConfig, terms: Terms) {
+        let timeout_s = self.timeout_s;
+        config.session_storage = match &self.cache {
+            Some(cache) => Arc::new(BoundCache { cache: Arc::clone(cache), terms, timeout_s }),
+            None => Arc::new(NoServerSessionStorage {}),
+        };
+        if let Some(files) = &self.tickets {
+            let (files, secrets) = (files.clone(), Arc::clone(&self.secrets));
+            config.ticketer = Arc::new(Tickets { files, secrets, terms, timeout_s });
+        }
+    }
 }
 
 /// A cache as one server uses it.

@@ -4,7 +4,7 @@
 //! the client's first message.
 
 use crate::socket::{Socket, SocketAside};
-use crate::tls_wire::{AsideWire, Wire};
+use crate::tls_wire::{AsideWire, KeptWire, Wire};
 use rustls::server::{Accepted, Acceptor, ReadEarlyData};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::fs::File;
@@ -47,20 +47,29 @@ pub struct TlsOpening {
     socket: Socket,
     acceptor: Acceptor,
     received: usize,
+    /// What the client has sent, if that is wanted.
+    kept: Option<Vec<u8>>,
 }
 
 impl TlsOpening {
-    /// Begins a handshake with what was read of it before.
+    /// Begins a handshake with what was read of it before. `keeps`: what the client sends first is kept, see
+    /// [`TlsOpening::take_hello`].
     ///
     /// # Errors
     /// Fails if that is more than a message may be.
-    pub fn new(socket: Socket, mut read: &[u8]) -> Result<TlsOpening, HandshakeFault> {
+    pub fn new(socket: Socket, mut read: &[u8], keeps: bool) -> Result<TlsOpening, HandshakeFault> {
         let mut acceptor = Acceptor::default();
         let received = read.len();
+        let kept = keeps.then(|| read.to_vec());
         while !read.is_empty() {
             acceptor.read_tls(&mut read).map_err(|_| HandshakeFault::TooLong)?;
         }
-        Ok(TlsOpening { socket, acceptor, received })
+        Ok(TlsOpening { socket, acceptor, received, kept })
+    }
+
+    /// Returns what the client has sent up to its first message, if it was kept.
+    pub fn take_hello(&mut self) -> Vec<u8> {
+        self.kept.take().unwrap_or_default()
     }
 
     /// Reads the client's first message.
@@ -78,7 +87,8 @@ impl TlsOpening {
             if self.received > MAX_HANDSHAKE {
                 return Poll::Ready(Err(HandshakeFault::TooLong));
             }
-            match self.acceptor.read_tls(&mut Wire { socket: &mut self.socket, cx }) {
+            let wire = Wire { socket: &mut self.socket, cx };
+            match self.acceptor.read_tls(&mut KeptWire { wire, kept: self.kept.as_mut() }) {
                 Ok(0) => return Poll::Ready(Err(HandshakeFault::Closed)),
                 Ok(count) => self.received += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,

@@ -24,6 +24,22 @@ impl Read for Wire<'_, '_, '_> {
     }
 }
 
+/// The socket, whose bytes are kept as they are read, if that is wanted.
+pub(crate) struct KeptWire<'a, 'b, 'c> {
+    pub(crate) wire: Wire<'a, 'b, 'c>,
+    pub(crate) kept: Option<&'a mut Vec<u8>>,
+}
+
+impl Read for KeptWire<'_, '_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.wire.read(buffer)?;
+        if let (Some(kept), Some(read)) = (&mut self.kept, buffer.get(..count)) {
+            kept.extend_from_slice(read);
+        }
+        Ok(count)
+    }
+}
+
 impl Write for Wire<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])

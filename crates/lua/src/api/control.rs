@@ -30,6 +30,8 @@ pub(super) static AREA: Area = Area {
                 Phase::HeaderFilter,
                 Phase::Balancer,
                 Phase::Timer,
+                Phase::SslClientHello,
+                Phase::SslCertificate,
             ]),
             doc: "Ends the request with a status from 200 up; any lower code ends the phase.",
         },
@@ -45,13 +47,7 @@ pub(super) static AREA: Area = Area {
         },
         Function {
             name: "ngx.sleep",
-            phases: Phases::of(&[
-                Phase::ServerRewrite,
-                Phase::Rewrite,
-                Phase::Access,
-                Phase::Content,
-                Phase::Timer,
-            ]),
+            phases: Phases::EVENTS,
             doc: "Waits the given number of seconds, while other requests are served.",
         },
         everywhere(

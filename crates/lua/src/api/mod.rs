@@ -24,6 +24,7 @@ mod resty;
 mod semaphore;
 mod shared;
 mod socket;
+mod ssl;
 mod subrequest;
 mod switch;
 mod thread;
@@ -35,7 +36,7 @@ mod variable;
 use crate::machine::Area;
 
 /// Every area, in the order in which they are loaded.
-pub static AREAS: [&Area; 24] = [
+pub static AREAS: [&Area; 25] = [
     &constants::AREA,
     &base::AREA,
     &codec::AREA,
@@ -58,6 +59,7 @@ pub static AREAS: [&Area; 24] = [
     &semaphore::AREA,
     &balancer::AREA,
     &upstream::AREA,
+    &ssl::AREA,
     &absent::AREA,
     &resty::AREA,
 ];

@@ -7,7 +7,7 @@ use engine::Effect;
 
 use crate::machine::bridge::Bridge;
 use crate::machine::{Area, FunctionTable, field};
-use crate::phase::{Phase, Phases};
+use crate::phase::Phases;
 use crate::semaphore::Semaphore;
 use crate::vm::frame::{self, Want};
 
@@ -17,7 +17,7 @@ pub(super) static AREA: Area = Area {
     fields: &[
         field(
             "SEMAPHORE:wait",
-            Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]),
+            Phases::EVENTS,
             "Takes a resource, or waits for one for at most so many seconds; returns true, or nil or false and `timeout`.",
         ),
         field(

@@ -15,8 +15,7 @@ use crate::vm::threads::Spawned;
 
 const DEBUG: u8 = Level::Debug as u8;
 
-const WAITING: Phases =
-    Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]);
+const WAITING: Phases = Phases::EVENTS;
 
 pub(super) static AREA: Area = Area {
     name: "thread",

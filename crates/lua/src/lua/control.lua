@@ -146,10 +146,10 @@ end
 local ctxs = {}
 support.ctxs = ctxs
 
-local TIMER = 0x80
+local TIMER, HANDSHAKE, band = 0x80, 0x4400, bit.band
 
 function support.getters.ctx()
-    if bridge.phase ~= TIMER then
+    if bridge.phase ~= TIMER and band(bridge.phase, HANDSHAKE) == 0 then
         check_request()
     end
     local request = tonumber(bridge.request)
@@ -166,7 +166,7 @@ function support.setters.ctx(ctx)
     if type(ctx) ~= "table" then
         error("ctx should be a table while getting a " .. type(ctx), 3)
     end
-    if bridge.phase ~= TIMER then
+    if bridge.phase ~= TIMER and band(bridge.phase, HANDSHAKE) == 0 then
         check_request()
     end
     ctxs[tonumber(bridge.request)] = ctx

@@ -173,25 +173,10 @@ preload["ngx.process"] = function()
     }
 end
 
--- Text in PEM that is to have such a section, for setclientcert.
-local function pem(pattern, fault)
-    return function(text)
-        if not find(text, "%-%-%-%-%-BEGIN " .. pattern) then
-            return nil, fault
-        end
-        return support.keep_pem(text)
-    end
-end
-
 -- What belongs to TLS and processes.
-for _, name in ipairs { "ngx.ssl", "ngx.ssl.session", "ngx.ssl.clienthello", "ngx.ocsp", "ngx.pipe" } do
+for _, name in ipairs { "ngx.ssl.session", "ngx.ocsp", "ngx.pipe" } do
     preload[name] = function()
-        local module = { version = VERSION }
-        if name == "ngx.ssl" then
-            module.parse_pem_cert = pem("CERTIFICATE%-", "PEM_read_bio_X509_AUX() failed")
-            module.parse_pem_priv_key = pem("[%u ]*PRIVATE KEY%-", "PEM_read_bio_PrivateKey() failed")
-        end
-        return setmetatable(module, {
+        return setmetatable({ version = VERSION }, {
             __index = function(_, key)
                 return unsupported(name .. "." .. tostring(key))
             end,

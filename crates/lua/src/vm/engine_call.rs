@@ -91,6 +91,15 @@ impl EngineCall {
                 let line = [line, b" while connecting to upstream"].concat();
                 log_line::script_error(exchange, env, level, &line);
             }
+            Some(exchange)
+                if matches!(
+                    exchange.script.phase,
+                    ScriptPhase::SslClientHello | ScriptPhase::SslCertificate
+                ) =>
+            {
+                let context = format!("{}*", exchange.script.phase.directive());
+                log_line::handshake_script(exchange, env, level, line, &context);
+            }
             Some(exchange) => log_line::script_error(exchange, env, level, line),
             None => match &self.origin {
                 Some(origin) => log_line::worker_error(env, level, &[line, &origin.text].concat()),

@@ -101,7 +101,7 @@ pub(super) unsafe fn run_in(
                     };
                 }
             };
-            if !Phases::OUTPUT.has(place.phase) {
+            if !Phases::WAITING.has(place.phase) {
                 // SAFETY: as above.
                 return unsafe { run_at_once(frame, state, place.phase, chunk, id) };
             }
@@ -121,6 +121,9 @@ pub(super) unsafe fn run_in(
             ScriptOutcome::Finished
         }
     };
+    if Phases::HANDSHAKE.has(place.phase) {
+        return outcome;
+    }
     // SAFETY: as above.
     unsafe { output::settle(frame, state, place.phase, outcome) }
 }
@@ -197,6 +200,8 @@ pub(super) fn phase_of(phase: ScriptPhase) -> Phase {
         ScriptPhase::Init => Phase::Init,
         ScriptPhase::InitWorker => Phase::InitWorker,
         ScriptPhase::ExitWorker => Phase::ExitWorker,
+        ScriptPhase::SslClientHello => Phase::SslClientHello,
+        ScriptPhase::SslCertificate => Phase::SslCertificate,
         ScriptPhase::ServerRewrite => Phase::ServerRewrite,
         ScriptPhase::Set => Phase::Set,
         ScriptPhase::Rewrite => Phase::Rewrite,

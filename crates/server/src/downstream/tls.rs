@@ -6,19 +6,22 @@ use crate::context::generation::Generation;
 use crate::context::listen_socket::ListenSocket;
 use crate::context::thread_context::ThreadContext;
 use crate::context::timeout::{TimedOut, Timeout};
-use crate::downstream::handshake::Handshake;
+use crate::downstream::handshake::{self, Handshake, ScriptEnd};
 use crate::downstream::{on_demand, proxy_protocol};
 use crate::request::client::Client;
 use crate::request::host::with_env;
+use engine::ServerId;
 use engine::exchange::Connection;
 use engine::host::Level;
 use engine::log_line;
+use engine::modules::lua::handshake::HelloFacts;
+use engine::modules::lua::{ScriptId, ScriptPhase};
 use engine::tls_session::TlsSession;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tls::{ACME_TLS, Offer, Side, fault_text, identify_session};
+use tls::{ACME_TLS, Context, Offer, Side, TailorFault, Wishes, fault_text, hello_facts, identify_session};
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
 
@@ -36,6 +39,8 @@ pub(crate) fn is_awaited(client: &Client, connection: &mut Connection, socket: &
 /// The numbers of alerts (RFC 8446, section 6.2).
 const UNRECOGNIZED_NAME: u8 = 112;
 const INTERNAL_ERROR: u8 = 80;
+const HANDSHAKE_FAILURE: u8 = 40;
+const PROTOCOL_VERSION: u8 = 70;
 
 /// Why a handshake ended.
 enum Failed {
@@ -45,8 +50,12 @@ enum Failed {
     Refused,
     /// ACME has not issued the server's certificate yet.
     NoCertificate,
-    /// A certificate that the handshake names cannot be used, which is logged.
-    CertificateFault,
+    /// A script that sees the client's first message has ended it.
+    HelloScript,
+    /// A script that chooses certificates has ended it, or one that the handshake names cannot be used; why is logged.
+    Certificate,
+    /// Nothing is left of what the handshake needs.
+    Tailor(TailorFault),
     /// It was an issuer's, and has got its proof.
     Challenge,
     /// It took too long.
@@ -83,7 +92,8 @@ pub(crate) async fn accept(
     let Client { stream: Stream::Plain(socket), .. } = client else { return Some(client) };
     let mut name = None;
     let timeout = &mut client.timeout;
-    let shaken = match TlsOpening::new(socket, client.read_buffer.unread()) {
+    let has_scripts = handshake::has_scripts(&generation.config);
+    let shaken = match TlsOpening::new(socket, client.read_buffer.unread(), has_scripts) {
         Ok(opening) => shake_hands(opening, timeout, &thread, &generation, connection, &mut name).await,
         Err(fault) => Err(fault.into()),
     };
@@ -148,7 +158,17 @@ fn words(failed: Failed) -> String {
             "SSL_do_handshake() failed (SSL: no certificate: ACME has not issued it yet) while SSL handshaking"
                 .to_owned()
         }
-        Failed::CertificateFault => {
+        Failed::HelloScript => {
+            "SSL_do_handshake() failed (SSL: callback failed) while SSL handshaking".to_owned()
+        }
+        Failed::Tailor(TailorFault::NoCertificate) => {
+            "SSL_do_handshake() failed (SSL: no shared cipher) while SSL handshaking".to_owned()
+        }
+        Failed::Tailor(TailorFault::NoProtocol) => {
+            "SSL_do_handshake() failed (SSL: unsupported protocol) while SSL handshaking".to_owned()
+        }
+        Failed::Tailor(TailorFault::Verification(text)) => format!("{text} while SSL handshaking"),
+        Failed::Certificate => {
             "SSL_do_handshake() failed (SSL: cert cb error) while SSL handshaking".to_owned()
         }
         Failed::Challenge => "answered a challenge of ACME (tls-alpn-01) while SSL handshaking".to_owned(),
@@ -204,7 +224,16 @@ async fn shake_hands(
         in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
         return Err(Failed::Challenge);
     }
-    let servers = generation.config.listeners[connection.listener].servers_at(connection.local);
+    let config = &generation.config;
+    let servers = config.listeners[connection.listener].servers_at(connection.local);
+    let mut begun = Begun { thread, generation, connection, handshake: None };
+    if handshake::has_scripts(config) {
+        let hello = hello_facts(&opening.take_hello()).unwrap_or_default();
+        if let Err(failed) = begun.see_hello(hello, &offer, servers.default, timeout).await {
+            opening.refuse(INTERNAL_ERROR);
+            return Err(failed);
+        }
+    }
     let server = match &offer.server_name {
         Some(name) => servers.by_name(name),
         None => servers.default,
@@ -216,27 +245,110 @@ async fn shake_hands(
     if let Some(name) = &offer.server_name {
         on_demand::await_certificate(thread, generation, context, name, timeout).await;
     }
-    if context.is_without_certificate(offer.server_name.as_deref()) {
+    let answering = generation.contexts.answering(server, servers.default);
+    let wishes = match begun.wishes(context, &offer, server, answering, timeout).await {
+        Ok(wishes) => wishes,
+        Err(failed) => {
+            opening.refuse(INTERNAL_ERROR);
+            return Err(failed);
+        }
+    };
+    drop(begun);
+    if wishes.is_empty() && context.is_without_certificate(offer.server_name.as_deref()) {
         opening.refuse(INTERNAL_ERROR);
         return Err(Failed::NoCertificate);
     }
-    let speaks_http2 = generation.config.speaks_http2(servers, server);
-    let mut wishes = None;
-    if context.has_late() {
-        let answering = generation.contexts.answering(server, servers.default);
-        let mut handshake = Handshake::new(thread, generation, connection, server);
-        if handshake.load_late(context, &offer, answering, wishes.get_or_insert_default()).is_err() {
-            opening.refuse(INTERNAL_ERROR);
-            return Err(Failed::CertificateFault);
-        }
-    }
-    let config = match wishes {
-        Some(wishes) => context.tailored(speaks_http2, wishes),
-        None => Arc::clone(context.config(speaks_http2)),
+    let speaks_http2 = config.speaks_http2(servers, server);
+    let tailored = match wishes.is_empty() {
+        true => None,
+        false => match context.tailored(speaks_http2, wishes, &config.server(answering).ssl) {
+            Ok(tailored) => Some(tailored),
+            Err(fault) => {
+                opening.refuse(match fault {
+                    TailorFault::NoCertificate => HANDSHAKE_FAILURE,
+                    TailorFault::NoProtocol => PROTOCOL_VERSION,
+                    TailorFault::Verification(_) => INTERNAL_ERROR,
+                });
+                return Err(Failed::Tailor(fault));
+            }
+        },
     };
-    let mut stream = opening.accept(accepted, config)?;
+    let follows = tailored.as_ref().map_or_else(|| context.config(speaks_http2), |tailored| &tailored.config);
+    let mut stream = opening.accept(accepted, Arc::clone(follows))?;
     let id = stream.connection_mut().map(identify_session).unwrap_or_default();
     in_time(timeout, |cx| stream.poll_handshake(cx)).await?;
-    let session = stream.connection().map(|connection| context.session(offer, id, connection));
+    let session = stream.connection().map(|shaken| context.session(offer, id, shaken, tailored.as_ref()));
     Ok((stream, session.ok_or(Failed::Refused)?))
+}
+
+/// What a handshake asks the configuration beside its server.
+struct Begun<'a> {
+    thread: &'a Rc<ThreadContext>,
+    generation: &'a Generation,
+    connection: &'a Connection,
+    /// Made once something is asked: most handshakes do not.
+    handshake: Option<Handshake<'a>>,
+}
+
+impl<'a> Begun<'a> {
+    fn handshake(&mut self, hello: HelloFacts) -> &mut Handshake<'a> {
+        let (thread, generation, connection) = (self.thread, self.generation, self.connection);
+        self.handshake.get_or_insert_with(|| Handshake::new(thread, generation, connection, hello))
+    }
+
+    /// Returns the scripts of a server: for the client's first message, and for its certificate.
+    fn scripts(&self, server: ServerId) -> (Option<ScriptId>, Option<ScriptId>) {
+        let scope = self.generation.config.server(server).scope;
+        let lua = &self.generation.config.location(scope).settings.lua;
+        (*lua.ssl_client_hello, *lua.ssl_certificate)
+    }
+
+    /// Runs the script for the client's first message, if the default server has one: no other is known yet.
+    async fn see_hello(
+        &mut self,
+        hello: HelloFacts,
+        offer: &Offer,
+        default: ServerId,
+        timeout: &mut Timeout,
+    ) -> Result<(), Failed> {
+        let (script, _) = self.scripts(default);
+        let handshake = self.handshake(hello);
+        let Some(script) = script else { return Ok(()) };
+        handshake.enter(default, offer.begun_session(true));
+        let ended = handshake.run(script, ScriptPhase::SslClientHello, timeout).await;
+        ended.map_err(|end| failed_of(end, Failed::HelloScript))
+    }
+
+    /// Returns what the handshake has beside its server's context: what its scripts say, or certificates that it names.
+    async fn wishes(
+        &mut self,
+        context: &Context,
+        offer: &Offer,
+        server: ServerId,
+        answering: ServerId,
+        timeout: &mut Timeout,
+    ) -> Result<Wishes, Failed> {
+        let (_, script) = self.scripts(server);
+        if script.is_none() && !context.has_late() {
+            let said = self.handshake.as_mut().map(|handshake| Wishes::of_script(handshake.said()));
+            return Ok(said.unwrap_or_default());
+        }
+        let handshake = self.handshake(HelloFacts::default());
+        handshake.enter(server, context.begun_session(offer));
+        let Some(script) = script else {
+            return handshake.load_late(context, answering).map_err(|()| Failed::Certificate);
+        };
+        let said = handshake.said();
+        said.version = context.version(&said.hello, said.protocols);
+        let ended = handshake.run(script, ScriptPhase::SslCertificate, timeout).await;
+        ended.map_err(|end| failed_of(end, Failed::Certificate))?;
+        Ok(Wishes::of_script(handshake.said()))
+    }
+}
+
+fn failed_of(end: ScriptEnd, failed: Failed) -> Failed {
+    match end {
+        ScriptEnd::Failed => failed,
+        ScriptEnd::TimedOut => Failed::TimedOut,
+    }
 }

@@ -9,7 +9,7 @@ use crate::switching::script_order;
 use engine::config::{Config, LogId};
 use engine::host::{
     Counters, Env, FileError, Host, Level, Now, OpenRequest, Opened, RunningRequests, ScriptCall,
-    ScriptOutcome, ServerChange, SwitchAnswer,
+    ScriptOutcome, ServerChange, SwitchAnswer, TlsPart,
 };
 use engine::modules::upstream::Origin;
 use engine::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
@@ -23,6 +23,7 @@ use std::time::Duration;
 use transport::clock::Clock;
 use transport::files;
 use upstream::Peer;
+use zeroize::Zeroizing;
 
 /// The host of one call into the engine; creating it costs nothing.
 pub(crate) struct ThreadHost<'a> {
@@ -71,6 +72,20 @@ macro_rules! files_and_names {
 
         fn pid(&self) -> u32 {
             std::process::id()
+        }
+
+        fn tls_part(&self, part: TlsPart, der: &[u8]) -> Option<Rc<dyn Any>> {
+            match part {
+                TlsPart::Chain => tls::script_chain(der),
+                TlsPart::Key => tls::script_key(der),
+            }
+        }
+
+        fn pem_to_der(&self, part: TlsPart, pem: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+            match part {
+                TlsPart::Chain => tls::chain_to_der(pem),
+                TlsPart::Key => tls::key_to_der(pem, password),
+            }
         }
 
         fn access_log_at(&mut self, path: &[u8], line: &[u8]) -> Result<(), FileError> {

@@ -78,6 +78,36 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
     })
     .doc("The same, from a file.")
     .example("balancer_by_lua_file lua/balance.lua;"),
+    Directive::new("ssl_client_hello_by_lua_block", HTTP_SERVER, Args::LuaBlock(0), "{ lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::SslClientHello)?;
+        b.write(d, |s| &mut s.lua.ssl_client_hello, Some(id))
+    })
+    .doc(
+        "Lua that runs when a client's first message of TLS has come, before its server is chosen: that of the address's default \
+         server. It may wait, limit the protocols by `ngx.ssl.clienthello`, and end the handshake by `ngx.exit(ngx.ERROR)`.",
+    )
+    .example("ssl_client_hello_by_lua_block { require(\"ngx.ssl.clienthello\").set_protocols({ \"TLSv1.3\" }) }"),
+    Directive::new("ssl_client_hello_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
+        let id = file(b, d, ScriptPhase::SslClientHello)?;
+        b.write(d, |s| &mut s.lua.ssl_client_hello, Some(id))
+    })
+    .doc("The same, from a file.")
+    .example("ssl_client_hello_by_lua_file lua/hello.lua;"),
+    Directive::new("ssl_certificate_by_lua_block", HTTP_SERVER, Args::LuaBlock(0), "{ lua }", |b, d| {
+        let id = block(b, d, ScriptPhase::SslCertificate)?;
+        b.write(d, |s| &mut s.lua.ssl_certificate, Some(id))
+    })
+    .doc(
+        "Lua that runs in each handshake with the server and may wait: `ngx.ssl` sets the certificates and keys that the client gets, \
+         and whether the client is asked for one. An `ssl_certificate` is needed all the same; one whose name has variables is not read.",
+    )
+    .example("ssl_certificate_by_lua_block { require(\"ngx.ssl\").clear_certs() }"),
+    Directive::new("ssl_certificate_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
+        let id = file(b, d, ScriptPhase::SslCertificate)?;
+        b.write(d, |s| &mut s.lua.ssl_certificate, Some(id))
+    })
+    .doc("The same, from a file.")
+    .example("ssl_certificate_by_lua_file lua/certificate.lua;"),
     Directive::new("server_rewrite_by_lua_block", HTTP_SERVER, Args::LuaBlock(0), "{ lua }", |b, d| {
         let id = block(b, d, ScriptPhase::ServerRewrite)?;
         b.write(d, |s| &mut s.lua.server_rewrite, Some(id))

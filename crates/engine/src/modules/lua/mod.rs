@@ -4,13 +4,16 @@
 
 pub mod balancer;
 mod directives;
+pub mod handshake;
 mod key_typos;
 pub(crate) mod script;
+mod shake_hands;
 mod sockets;
 mod tls;
 
 use balancer::Balanced;
 pub use script::{ScriptId, ScriptPhase};
+pub use shake_hands::{HandshakeStep, shake_hands};
 pub use sockets::SocketSettings;
 
 use super::Module;
@@ -139,6 +142,10 @@ impl Default for Program {
 settings! {
     /// Settings of one level.
     pub struct LuaSettings {
+        /// `ssl_client_hello_by_lua*`.
+        pub ssl_client_hello: Option<ScriptId> = None,
+        /// `ssl_certificate_by_lua*`.
+        pub ssl_certificate: Option<ScriptId> = None,
         /// `server_rewrite_by_lua*`.
         pub server_rewrite: Option<ScriptId> = None,
         /// `rewrite_by_lua*`.

@@ -15,6 +15,10 @@ pub enum ScriptPhase {
     InitWorker,
     /// `exit_worker_by_lua`.
     ExitWorker,
+    /// `ssl_client_hello_by_lua`.
+    SslClientHello,
+    /// `ssl_certificate_by_lua`.
+    SslCertificate,
     /// `server_rewrite_by_lua`.
     ServerRewrite,
     /// `set_by_lua`.
@@ -45,6 +49,8 @@ impl ScriptPhase {
             ScriptPhase::Init => "init_by_lua",
             ScriptPhase::InitWorker => "init_worker_by_lua",
             ScriptPhase::ExitWorker => "exit_worker_by_lua",
+            ScriptPhase::SslClientHello => "ssl_client_hello_by_lua",
+            ScriptPhase::SslCertificate => "ssl_certificate_by_lua",
             ScriptPhase::ServerRewrite => "server_rewrite_by_lua",
             ScriptPhase::Set => "set_by_lua",
             ScriptPhase::Rewrite => "rewrite_by_lua",

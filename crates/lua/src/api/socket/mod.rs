@@ -28,7 +28,7 @@ use std::any::Any;
 use transfer::{UntilCall, piece, receive, receive_until, received, send, sent};
 
 /// The phases in which a script may wait for a socket.
-const WAITING: Phases = Phases::of(&[Phase::Rewrite, Phase::Access, Phase::Content, Phase::Timer]);
+const WAITING: Phases = Phases::EVENTS.without(Phase::ServerRewrite);
 
 pub(super) const fn method(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: WAITING, doc }
