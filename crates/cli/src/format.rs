@@ -131,6 +131,10 @@ pub(crate) fn subject(change: &Subject) -> Option<String> {
     if change.text.is_some() {
         return change.text.clone();
     }
+    // That a group's name is free again is told by its removal.
+    if change.subject == "forgotten" {
+        return None;
+    }
     let is_new = change.subject != "default" || change.name.is_empty() && change.from.is_some();
     let what = format!("{} {}", change.subject, change.name);
     let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "none".into());

@@ -20,8 +20,8 @@ use serde::Deserialize;
 use statistics::compare::{Compared, Difference, compare as compared};
 use statistics::render::{Exposition, metrics as rendered};
 use statistics::{
-    CLASSES, CertificateNow, Collector, Counters, Failure, GroupSummary, KeySummary, PeerNow, PeerSource,
-    PeerState, PeerSummary, Snapshot, Summary, SwitchNow, Window,
+    CLASSES, CertificateNow, Collector, Counters, Failure, GroupCondition, GroupSummary, KeySummary, PeerNow,
+    PeerSource, PeerState, PeerSummary, Snapshot, Summary, SwitchNow, Window,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -279,7 +279,12 @@ fn groups(
     };
     let group = |group: &GroupSummary| Group {
         name: group.name.to_string(),
-        state: conditions.get(&*group.name).map_or("", |condition| condition.name()).into(),
+        state: match conditions.get(&*group.name) {
+            Some(condition) => condition.name().into(),
+            // Without servers no request is answered.
+            None if !group.peers.iter().any(|peer| peer.configured) => GroupCondition::Down.name().into(),
+            None => String::new(),
+        },
         traffic: traffic(summary, &group.totals, &group.window, Some(group.in_flight)),
         servers: group
             .peers

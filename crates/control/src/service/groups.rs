@@ -188,6 +188,19 @@ pub(super) fn notes(
                 by(said.revision)
             ));
         }
+        let taken_out = found
+            .servers
+            .iter()
+            .filter(|server| server.ordered.down == Some(true) || server.ordered.drain == Some(true));
+        for server in taken_out {
+            let how = if server.ordered.down == Some(true) { "taken down" } else { "drained" };
+            notes.push(format!(
+                "groups: server {} of group \"{}\" was {how} by {}",
+                server.name,
+                group.name,
+                by(server.revision.unwrap_or_default())
+            ));
+        }
         for said in &found.dormant {
             notes.push(format!(
                 "groups: \"{}\" of server {} of group \"{}\" by {} is without effect: the configuration does not have it any more",
