@@ -194,6 +194,32 @@ impl Commit {
         if is_first { 1 } else { 2 }
     }
 
+    /// Returns the number of its changes: of keys, and of what else there is.
+    pub fn change_count(&self) -> usize {
+        self.changes.len() + self.subjects.len()
+    }
+
+    /// Returns a copy without the changes of keys.
+    pub(crate) fn without_keys(&self) -> Commit {
+        let Commit { revision, time_ms, forced, confirm_by_ms, previous, hash, .. } = *self;
+        Commit {
+            revision,
+            time_ms,
+            kind: self.kind.clone(),
+            actor: self.actor.clone(),
+            reason: self.reason.clone(),
+            idempotency: self.idempotency.clone(),
+            forced,
+            confirm_by_ms,
+            changes: Vec::new(),
+            subjects: self.subjects.clone(),
+            extra: self.extra.clone(),
+            gate: self.gate.clone(),
+            previous,
+            hash,
+        }
+    }
+
     /// Returns the changes that move their key.
     pub fn moves(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.moves())

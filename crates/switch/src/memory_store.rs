@@ -4,7 +4,7 @@
 
 use hashbrown::HashMap;
 
-use crate::{Chain, Commit, Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table};
+use crate::{Chain, Change, Commit, Filter, Key, Loaded, Pending, Store, StoreFault, StoreFaultKind, Table};
 
 /// A store that keeps everything in memory.
 #[derive(Debug, Default)]
@@ -66,11 +66,21 @@ impl Store for MemoryStore {
 
     fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
         let commits = self.below(filter.before_revision.unwrap_or(u64::MAX));
-        let wanted = |commit: &&Commit| match &filter.key {
-            Some(key) => commit.changes.iter().any(|change| change.key == *key),
-            None => true,
+        Ok(filter.page(commits.iter().rev()))
+    }
+
+    fn changes_of(
+        &mut self,
+        key: &Key,
+        before_revision: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Change)>, StoreFault> {
+        let commits = self.below(before_revision.unwrap_or(u64::MAX)).iter().rev();
+        let change_of = |commit: &Commit| {
+            let change = commit.changes.iter().find(|change| change.key == *key)?;
+            Some((commit.revision, change.clone()))
         };
-        Ok(commits.iter().rev().filter(wanted).take(filter.limit).cloned().collect())
+        Ok(commits.filter_map(change_of).take(limit).collect())
     }
 
     fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
@@ -82,7 +92,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Action, Key, KeyKind, Meta, Order, Plan, Refusal, Route, Rules, commit_at, plan};
+    use crate::{Action, KeyKind, Meta, Order, Plan, Refusal, Route, Rules, commit_at, plan};
 
     fn rules() -> Rules {
         let green = std::sync::Arc::from("green");
@@ -138,7 +148,7 @@ mod tests {
         assert_eq!(store.since(3).unwrap(), []);
         assert_eq!(store.since(u64::MAX).unwrap(), []);
         let mut revisions = |key: Option<Key>, before_revision, limit| -> Vec<u64> {
-            let found = store.history(&Filter { key, before_revision, limit }).unwrap();
+            let found = store.history(&Filter { key, before_revision, limit, ..Filter::default() }).unwrap();
             found.iter().map(|commit| commit.revision).collect()
         };
         assert_eq!(revisions(None, None, 9), [3, 2, 1]);

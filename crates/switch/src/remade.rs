@@ -33,19 +33,24 @@ pub(crate) fn implied(commit: &Commit, server: &SubjectChange) -> Option<Implied
     }
 }
 
-/// Passes each commit newer than a revision, newest first.
+/// The number of changes that a page has about.
+const CHANGES: usize = 20_000;
+
+/// Passes each commit newer than a revision, newest first, with the changes of its keys or without them.
 pub(crate) fn each_newer(
     store: &mut dyn Store,
     revision: u64,
+    with_keys: bool,
     mut each: impl FnMut(&Commit),
 ) -> Result<(), StoreFault> {
-    let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
+    let (after_revision, limit, max_changes) = (revision, PAGE, CHANGES);
+    let mut filter = Filter { after_revision, limit, max_changes, with_keys, ..Filter::default() };
     loop {
         let page = store.history(&filter)?;
-        page.iter().take_while(|newer| newer.revision > revision).for_each(&mut each);
+        page.iter().for_each(&mut each);
         match page.last() {
-            Some(oldest) if oldest.revision > revision => filter.before_revision = Some(oldest.revision),
-            _ => return Ok(()),
+            Some(oldest) => filter.before_revision = Some(oldest.revision),
+            None => return Ok(()),
         }
     }
 }
@@ -61,7 +66,7 @@ pub(crate) fn lapsed(store: &mut dyn Store, commit: &Commit) -> Result<Vec<Subje
     let is_named =
         |name: &str| commit.subjects.iter().any(|one| one.subject == SERVER_SUBJECT && one.name == name);
     let mut found: BTreeMap<String, (Option<String>, bool)> = BTreeMap::new();
-    each_newer(store, commit.revision, |newer| {
+    each_newer(store, commit.revision, false, |newer| {
         for change in &newer.subjects {
             let is_own = change.named_server().is_some_and(|(group, _)| groups.contains(&group));
             if !is_own || is_named(&change.name) {

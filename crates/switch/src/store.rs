@@ -46,7 +46,8 @@ pub trait Store: Send {
         before_revision: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, Change)>, StoreFault> {
-        let commits = self.history(&Filter { key: Some(key.clone()), before_revision, limit })?;
+        let commits =
+            self.history(&Filter { key: Some(key.clone()), before_revision, limit, ..Filter::default() })?;
         let change_of = |commit: Commit| {
             let change = commit.changes.into_iter().find(|change| change.key == *key)?;
             Some((commit.revision, change))
@@ -110,15 +111,63 @@ impl Pending {
     }
 }
 
-/// The part of the history to return.
+/// The part of the history to return: all of it by default.
+///
+/// A commit may have a hundred thousand keys. Who walks through a history says with [`Filter::max_changes`] how much of it a page
+/// may be, and leaves out what it does not look at with [`Filter::with_keys`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Only commits that changed this key.
     pub key: Option<Key>,
     /// Only revisions below this one.
     pub before_revision: Option<u64>,
+    /// Only revisions above this one.
+    pub after_revision: u64,
     /// At most so many.
     pub limit: usize,
+    /// The commit that brings the number of changes to this one is the last of the page.
+    pub max_changes: usize,
+    /// False leaves the changes of keys out of the commits, which are no longer what their hashes say.
+    pub with_keys: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Filter {
+        Filter {
+            key: None,
+            before_revision: None,
+            after_revision: 0,
+            limit: usize::MAX,
+            max_changes: usize::MAX,
+            with_keys: true,
+        }
+    }
+}
+
+impl Filter {
+    /// Returns what this selects of commits, newest first.
+    pub fn page<'a>(&self, commits: impl Iterator<Item = &'a Commit>) -> Vec<Commit> {
+        let before = self.before_revision.unwrap_or(u64::MAX);
+        let is_wanted = |commit: &&Commit| match &self.key {
+            Some(key) => commit.changes.iter().any(|change| change.key == *key),
+            None => true,
+        };
+        let (mut page, mut changes) = (Vec::new(), 0);
+        let within = commits
+            .skip_while(|commit| commit.revision >= before)
+            .take_while(|commit| commit.revision > self.after_revision);
+        for commit in within.filter(is_wanted).take(self.limit) {
+            page.push(match self.with_keys {
+                true => commit.clone(),
+                false => commit.without_keys(),
+            });
+            changes += page.last().map_or(0, Commit::change_count);
+            if changes >= self.max_changes {
+                break;
+            }
+        }
+        page
+    }
 }
 
 /// Why a store failed.
@@ -180,6 +229,6 @@ impl StoreFault {
 /// A failure of the store.
 pub fn commit_at(store: &mut dyn Store, revision: u64) -> Result<Option<Commit>, StoreFault> {
     let Some(before_revision) = revision.checked_add(1) else { return Ok(None) };
-    let filter = Filter { key: None, before_revision: Some(before_revision), limit: 1 };
+    let filter = Filter { before_revision: Some(before_revision), limit: 1, ..Filter::default() };
     Ok(store.history(&filter)?.into_iter().next().filter(|commit| commit.revision == revision))
 }

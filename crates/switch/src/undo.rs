@@ -16,6 +16,9 @@ use hashbrown::HashMap;
 use crate::remade::{Implied, PAGE, each_newer, implied, lapsed};
 use crate::{Change, Filter, Key, Route, Store, StoreFault, SubjectChange, UndoneDefault, commit_at};
 
+/// The number of keys that a commit may have to be undone by their own changes alone.
+const FEW: usize = 256;
+
 /// The changes to take back, with their history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undoing {
@@ -79,6 +82,23 @@ enum Step {
 }
 
 impl Walk {
+    /// Walks down to a revision through the changes of a key.
+    fn come_down(&mut self, store: &mut dyn Store, key: &Key, revision: u64) -> Result<(), StoreFault> {
+        let mut before = None;
+        loop {
+            let page = store.changes_of(key, before, PAGE)?;
+            for (newer, change) in page.iter().take_while(|(newer, _)| *newer > revision) {
+                if let Step::Stands = self.step(*newer, change) {
+                    self.later.get_or_insert(*newer);
+                }
+            }
+            match page.last() {
+                Some((oldest, _)) if *oldest > revision => before = Some(*oldest),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn step(&mut self, revision: u64, change: &Change) -> Step {
         self.seen.get_or_insert_with(|| change.after.clone());
         if self.is_dead(revision) {
@@ -180,7 +200,9 @@ fn older_of_key(store: &mut dyn Store, key: &Key, before: u64) -> Result<Page, S
 
 /// Returns the changes of a server or a group before a revision.
 fn older_of_subject(store: &mut dyn Store, of: &SubjectChange, before: u64) -> Result<Page, StoreFault> {
-    let page = store.history(&Filter { key: None, before_revision: Some(before), limit: PAGE })?;
+    let before_revision = Some(before);
+    let filter = Filter { before_revision, limit: PAGE, with_keys: false, ..Filter::default() };
+    let page = store.history(&filter)?;
     let next = page.last().filter(|_| page.len() == PAGE).map(|commit| commit.revision);
     let changes = page.iter().filter_map(|commit| {
         let named = commit.subjects.iter().find(|change| is_of(change, of));
@@ -211,7 +233,12 @@ impl Undoing {
         let beneath = lapsed(store, &commit)?;
         let named = commit.subjects.iter().filter(|one| one.is_of_server()).chain(&beneath);
         let mut others: Vec<(&SubjectChange, Walk)> = named.map(|one| (one, Walk::default())).collect();
-        each_newer(store, revision, |newer| {
+        // Few keys are looked up one by one: a newer commit may have a hundred thousand others.
+        let is_small = commit.changes.len() <= FEW;
+        for (key, walk) in walks.iter_mut().filter(|_| is_small) {
+            walk.come_down(store, key, revision)?;
+        }
+        each_newer(store, revision, !is_small, |newer| {
             for change in &newer.changes {
                 let Some(walk) = walks.get_mut(&change.key) else { continue };
                 if let Step::Stands = walk.step(newer.revision, change) {

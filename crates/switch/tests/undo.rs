@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use pointsman_switch::{
-    Action, Code, Commit, CommitKind, Key, KeyKind, MemoryStore, Meta, Order, Plan, Refusal, Rules, Store,
-    Undoing, commit_at, plan,
+    Action, Change, Code, Commit, CommitKind, Filter, Key, KeyKind, Loaded, MemoryStore, Meta, Order, Plan,
+    Refusal, Rules, Store, StoreFault, Undoing, commit_at, plan,
 };
 
 /// One switch with its clock.
@@ -365,4 +365,66 @@ fn a_plan_changes_nothing() {
         ["blue"],
         "the default's target"
     );
+}
+
+/// A store that counts the changes which it returns.
+struct CountingStore {
+    store: MemoryStore,
+    read: usize,
+}
+
+impl Store for CountingStore {
+    fn load(&mut self) -> Result<Loaded, StoreFault> {
+        self.store.load()
+    }
+    fn commit(&mut self, commit: &Commit) -> Result<(), StoreFault> {
+        self.store.commit(commit)
+    }
+    fn since(&mut self, revision: u64) -> Result<Vec<Commit>, StoreFault> {
+        self.store.since(revision)
+    }
+    fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
+        let page = self.store.history(filter)?;
+        self.read += page.iter().map(Commit::change_count).sum::<usize>();
+        Ok(page)
+    }
+    fn changes_of(
+        &mut self,
+        key: &Key,
+        before_revision: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Change)>, StoreFault> {
+        let page = self.store.changes_of(key, before_revision, limit)?;
+        self.read += page.len();
+        Ok(page)
+    }
+    fn commit_by_idempotency(&mut self, idempotency: &str) -> Result<Option<Commit>, StoreFault> {
+        self.store.commit_by_idempotency(idempotency)
+    }
+}
+
+#[test]
+fn promise_18_undo_reads_no_large_commit_that_it_does_not_concern() {
+    let mut switch = TestSwitch::new();
+    switch.rules.max_keys = 10_000;
+    let small = switch.set(&[("a", "green")]);
+    let names: Vec<String> = (0..1_000).map(|number| format!("n{number}")).collect();
+    let mut large = 0;
+    for route in ["green", "red", "blue"] {
+        large = switch.set(&names.iter().map(|name| (&**name, route)).collect::<Vec<_>>());
+    }
+    let last = switch.set(&[("a", "red"), ("n7", "red")]);
+    let mut store = CountingStore { store: switch.store, read: 0 };
+    for revision in [small, last] {
+        store.read = 0;
+        let undoing = Undoing::of_commit(&mut store, revision).unwrap().unwrap();
+        assert_eq!(undoing.keys().last().unwrap().later, (revision == small).then_some(last));
+        assert!(store.read < 20, "revision {revision} has read {} changes", store.read);
+    }
+    // One that is large itself is read as a whole, and so is what is newer; what is older is not.
+    store.read = 0;
+    let undoing = Undoing::of_commit(&mut store, large).unwrap().unwrap();
+    let later: Vec<u64> = undoing.keys().iter().filter_map(|undone| undone.later).collect();
+    assert_eq!((undoing.keys().len(), later), (1_000, vec![last]));
+    assert!(store.read < 1_010, "{} changes", store.read);
 }

@@ -181,7 +181,7 @@ pub(super) async fn history(
     let rules = rules(&api.control.config(), &name)?;
     let key = asked.key.as_deref().map(|text| key(&rules, text)).transpose()?;
     // One more than requested shows whether there are more.
-    let filter = Filter { key, before_revision: asked.before, limit: limit + 1 };
+    let filter = Filter { key, before_revision: asked.before, limit: limit + 1, ..Default::default() };
     let mut commits = api.control.history(&name, filter).await?;
     let more = commits.len() > limit;
     commits.truncate(limit);

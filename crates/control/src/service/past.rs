@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use switch::{Code, Commit, Filter, Hash, Key, Refusal, Route, StoreFault, SubjectChange};
 
 /// The number of commits that are read at first, and the maximum.
-const PAGES: (usize, usize) = (8, 64);
-/// The number of changes that a page is meant to have: a commit may have one, or a hundred thousand.
+const PAGES: (usize, usize) = (1, 64);
+/// The number of changes with which a page ends: a commit may have one, or a hundred thousand.
 const CHANGES: usize = 20_000;
 /// The number of keys whose revisions, and of commits whose receipts are read at a time.
 const AT_ONCE: usize = 256;
@@ -126,7 +126,8 @@ async fn table_at(switch: &SwitchState, moment: PastMoment) -> Result<PastTable,
     };
     let is_whole = match moment {
         PastMoment::Revision(wanted) if wanted > newest => false,
-        _ => walk_back(switch, newest, take_back).await?,
+        PastMoment::Revision(wanted) => walk_back(switch, newest, wanted, take_back).await?,
+        PastMoment::TimeMs(_) => walk_back(switch, newest, 0, take_back).await?,
     };
     match (moment, found) {
         (_, Some(time_ms)) => Ok(PastTable { table, time_ms: Some(time_ms) }),
@@ -174,7 +175,7 @@ async fn diff(switch: &SwitchState, from: u64, to: u64) -> Result<Difference, Re
         }
         ControlFlow::Continue(())
     };
-    walk_back(switch, newer, collect).await?;
+    walk_back(switch, newer, older, collect).await?;
     match is_there {
         (true, true) => {}
         (false, _) => return Err(Refusal::unknown_revision(newer)),
@@ -196,27 +197,41 @@ async fn diff(switch: &SwitchState, from: u64, to: u64) -> Result<Difference, Re
 
 /// Reads the history from a revision backwards, until it is broken off. Returns true if it has come to the beginning.
 ///
+/// What is wanted of the commit at `floor`, or of the next older one if there is none, is not what it changed: it comes without its
+/// keys.
+///
 /// Fails if the history ends before its beginning: a damaged store has only its newest commits in its second file.
 async fn walk_back(
     switch: &SwitchState,
     from: u64,
+    floor: u64,
     mut each: impl FnMut(Commit) -> ControlFlow<()>,
 ) -> Result<bool, Refusal> {
-    let (mut before, mut limit) = (from.saturating_add(1), PAGES.0);
+    let mut filter = Filter {
+        before_revision: Some(from.saturating_add(1)),
+        after_revision: floor,
+        limit: PAGES.0,
+        max_changes: CHANGES,
+        ..Filter::default()
+    };
     // What the oldest commit that was read follows.
     let mut follows = (from == 0).then_some(Hash::ZERO);
     loop {
-        let filter = Filter { key: None, before_revision: Some(before), limit };
-        let page = switch.store.with(move |store| store.history(&filter)).await?;
-        let (read, changes) = (page.len(), page.iter().map(|commit| commit.changes.len()).sum::<usize>());
+        let asked = filter.clone();
+        let page = switch.store.with(move |store| store.history(&asked)).await?;
+        let is_over = page.is_empty();
         for commit in page {
-            before = commit.revision;
+            filter.before_revision = Some(commit.revision);
             follows = Some(commit.previous);
             if each(commit).is_break() {
                 return Ok(false);
             }
         }
-        if read < limit {
+        if !is_over {
+            filter.limit = (filter.limit * 2).min(PAGES.1);
+        } else if filter.after_revision > 0 {
+            filter = Filter { after_revision: 0, limit: 1, with_keys: false, ..filter };
+        } else {
             return match follows {
                 Some(Hash::ZERO) => Ok(true),
                 _ => Err(Refusal::new(
@@ -226,7 +241,6 @@ async fn walk_back(
                 )),
             };
         }
-        limit = (CHANGES * read / changes.max(1)).clamp(1, PAGES.1);
     }
 }
 

@@ -10,8 +10,9 @@ use crate::store::StoreBackend;
 use std::rc::Rc;
 use switch::{Action, Code, CommitKind, Filter, Key, Meta, Order, Refusal, StoreFault, Undoing};
 
-/// The number of commits read at a time.
+/// The maximum number of commits read at a time, and about how many changes they have.
 const PAGE: usize = 64;
+const CHANGES: usize = 20_000;
 /// The maximum number of commits searched for the last one in effect.
 const MAX_LOOKED_AT: usize = 4096;
 
@@ -80,9 +81,11 @@ impl ControlState {
 
 /// Returns the newest commit that changed something and was not undone; undoing commits do not count.
 fn last_standing(store: &mut dyn StoreBackend) -> Result<Option<Undoing>, StoreFault> {
-    let mut filter = Filter { key: None, before_revision: None, limit: PAGE };
-    for _ in 0..MAX_LOOKED_AT / PAGE {
+    let mut filter = Filter { limit: 1, max_changes: CHANGES, ..Default::default() };
+    let mut looked_at = 0;
+    while looked_at < MAX_LOOKED_AT {
         let page = store.history(&filter)?;
+        looked_at += page.len();
         for commit in &page {
             let decides = commit.changes.iter().any(|change| change.undoes.is_none())
                 || commit.subjects.iter().any(|change| change.is_of_server() && change.undoes.is_none())
@@ -97,9 +100,11 @@ fn last_standing(store: &mut dyn StoreBackend) -> Result<Option<Undoing>, StoreF
             }
         }
         match page.last() {
-            Some(oldest) if page.len() == PAGE => filter.before_revision = Some(oldest.revision),
-            _ => return Ok(None),
+            Some(oldest) => filter.before_revision = Some(oldest.revision),
+            None => return Ok(None),
         }
+        // Most often it is the newest.
+        filter.limit = (filter.limit * 2).min(PAGE);
     }
     Ok(None)
 }

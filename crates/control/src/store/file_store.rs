@@ -345,16 +345,9 @@ impl Store for FileStore {
         if self.damage.is_none() {
             return self.ask(|sqlite| sqlite.history(filter));
         }
-        let wanted = |commit: &&Commit| {
-            filter.before_revision.is_none_or(|before| commit.revision < before)
-                && filter
-                    .key
-                    .as_ref()
-                    .is_none_or(|key| commit.changes.iter().any(|change| change.key == *key))
-        };
         match &mut self.sqlite {
             Some(sqlite) => sqlite.history(filter),
-            None => Ok(self.newest.iter().filter(wanted).take(filter.limit).cloned().collect()),
+            None => Ok(filter.page(self.newest.iter())),
         }
     }
 

@@ -206,7 +206,7 @@ mod tests {
         let mut one = LazyStore::open(&path, KeyKind::Text).unwrap();
         let mut other = LazyStore::open(&path, KeyKind::Text).unwrap();
         assert_eq!(one.load().unwrap().table.revision(), 0);
-        assert!(one.history(&Filter { key: None, before_revision: None, limit: 9 }).unwrap().is_empty());
+        assert!(one.history(&Filter { limit: 9, ..Default::default() }).unwrap().is_empty());
         assert!(!other.written_by_others().unwrap());
         assert!(one.backup().is_err());
         one.idle();

@@ -41,6 +41,7 @@
 
 mod acting_user;
 mod anchor;
+mod commit_rows;
 mod copy;
 mod fault;
 mod file_store;
@@ -54,6 +55,8 @@ mod objects;
 mod opening;
 mod order_lock;
 mod presence;
+#[cfg(test)]
+pub(crate) mod read_rows;
 mod receipts;
 mod restore;
 mod rows;

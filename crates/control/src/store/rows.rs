@@ -6,14 +6,11 @@ use super::fault;
 use super::schema::Format;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
-use switch::{
-    Change, Commit, CommitKind, Hash, KEY_SUBJECT, Key, KeyKind, Pending, Route, StoreFault, SubjectChange,
-    SubjectValue, Subjects,
-};
+use std::collections::HashMap;
+use switch::{Commit, Hash, KEY_SUBJECT, Key, KeyKind, Route, StoreFault, SubjectValue, Subjects};
 
 /// Longer than any configured limit: keys that were accepted once are read back.
-const NO_LIMIT: usize = usize::MAX;
+pub(super) const NO_LIMIT: usize = usize::MAX;
 
 /// Returns an entry's contribution to `head.digest`: the first half of the SHA-256 over key, route (each after its length, 8 bytes,
 /// least significant first) and revision (8 bytes likewise). The sum does not depend on the order of the entries.
@@ -286,130 +283,6 @@ pub(super) fn change_entries(
     Ok(())
 }
 
-/// Reads the commits that a condition selects, and their changes.
-pub(super) fn read_commits(
-    connection: &Connection,
-    format: Format,
-    kind: KeyKind,
-    rest: &str,
-    values: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<Commit>, StoreFault> {
-    let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let unreadable = || fault::damaged(connection, "a commit is unreadable");
-    let sql = format!("SELECT {} FROM commits {rest}", format.commit_columns());
-    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
-    let mut rows = statement.query(values).map_err(failed)?;
-    let mut commits = Vec::new();
-    let mut routes = Routes::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let mut commit = commit_of(row).map_err(failed)?.ok_or_else(unreadable)?;
-        let rest = "WHERE revision = ?1 ORDER BY place";
-        for change in read_changes(connection, format, rest, &[&number(commit.revision)])? {
-            if change.subject == KEY_SUBJECT && commit.subjects.is_empty() {
-                commit.changes.push(change.of_key(kind, &mut routes).ok_or_else(unreadable)?);
-            } else {
-                commit.subjects.push(change.of_subject());
-            }
-        }
-        commits.push(commit);
-    }
-    Ok(commits)
-}
-
-/// Returns `None` for a row that we did not write.
-fn commit_of(row: &Row<'_>) -> rusqlite::Result<Option<Commit>> {
-    let unsigned = |at: usize| row.get::<_, i64>(at).map(|value| value as u64);
-    let perhaps = |at: usize| row.get::<_, Option<i64>>(at).map(|value| value.map(|value| value as u64));
-    let gate = serde_json::from_str::<Vec<String>>(&row.get::<_, String>(9)?);
-    let hash = |at: usize| row.get::<_, Vec<u8>>(at).map(|bytes| bytes.try_into().ok().map(Hash));
-    let extra = match row.get::<_, Option<String>>(12)? {
-        Some(text) => serde_json::from_str(&text),
-        None => Ok(BTreeMap::new()),
-    };
-    let (Ok(gate), Ok(extra), Some(previous), Some(own)) = (gate, extra, hash(10)?, hash(11)?) else {
-        return Ok(None);
-    };
-    Ok(Some(Commit {
-        revision: unsigned(0)?,
-        time_ms: unsigned(1)?,
-        kind: CommitKind::from_parts(&row.get::<_, String>(2)?, perhaps(3)?),
-        actor: row.get(4)?,
-        reason: row.get(5)?,
-        idempotency: row.get(6)?,
-        forced: row.get::<_, i64>(7)? != 0,
-        confirm_by_ms: perhaps(8)?,
-        changes: Vec::new(),
-        subjects: Vec::new(),
-        extra,
-        gate,
-        previous,
-        hash: own,
-    }))
-}
-
-/// A row of `changes`.
-pub(super) struct ChangeRow {
-    pub(super) revision: u64,
-    subject: String,
-    name: String,
-    before: Option<String>,
-    after: Option<String>,
-    undoes: Option<u64>,
-}
-
-impl ChangeRow {
-    /// Returns the change of a key; `None` for a row that we did not write.
-    pub(super) fn of_key(self, kind: KeyKind, routes: &mut Routes) -> Option<Change> {
-        let mut route = |text: Option<String>| match text {
-            Some(text) => routes.read(&text).map(Some),
-            None => Some(None),
-        };
-        Some(Change {
-            key: Key::parse(kind, self.name.as_bytes(), NO_LIMIT).ok()?,
-            before: route(self.before)?,
-            after: route(self.after)?,
-            undoes: self.undoes,
-        })
-    }
-
-    fn of_subject(self) -> SubjectChange {
-        let ChangeRow { subject, name, before, after, undoes, revision: _ } = self;
-        SubjectChange { subject, name, before, after, undoes }
-    }
-}
-
-/// Reads the changes that a condition selects.
-pub(super) fn read_changes(
-    connection: &Connection,
-    format: Format,
-    rest: &str,
-    values: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<ChangeRow>, StoreFault> {
-    let read = |row: &Row<'_>| {
-        Ok(ChangeRow {
-            revision: row.get::<_, i64>(0)? as u64,
-            name: row.get(1)?,
-            before: row.get(2)?,
-            after: row.get(3)?,
-            undoes: row.get::<_, Option<i64>>(4)?.map(|value| value as u64),
-            subject: row.get(5)?,
-        })
-    };
-    let sql = format!("SELECT {} FROM changes {rest}", format.change_columns());
-    let all = connection.prepare_cached(&sql).and_then(|mut statement| {
-        let rows = statement.query_map(values, read)?;
-        rows.collect::<rusqlite::Result<Vec<ChangeRow>>>()
-    });
-    all.map_err(|error| fault::of(connection, &error))
-}
-
-/// Returns true if the index of keys finds this revision's change of the key.
-pub(super) fn finds_change(connection: &Connection, revision: u64, key: &Key) -> rusqlite::Result<bool> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM changes INDEXED BY changes_by_key WHERE key = ?1 AND revision = ?2)";
-    connection.prepare_cached(sql)?.query_row((key.as_str(), number(revision)), |row| row.get(0))
-}
-
 /// Reads all entries and subjects. Fails unless they add up to what `head` says.
 pub(super) fn read_entries(
     connection: &Connection,
@@ -452,27 +325,4 @@ pub(super) fn read_entries(
         return Err(fault::damaged(connection, "the table does not match the commits"));
     }
     Ok(subjects)
-}
-
-/// Reads the pending confirmations. Fails unless they match their commits.
-pub(super) fn read_pending(
-    connection: &Connection,
-    format: Format,
-    kind: KeyKind,
-) -> Result<Vec<Pending>, StoreFault> {
-    let failed = |error: rusqlite::Error| fault::of(connection, &error);
-    let mut statement = connection
-        .prepare("SELECT revision, confirm_by_ms FROM pending ORDER BY revision")
-        .map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    let mut pending = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let (revision, by) = (row.get::<_, i64>(0).map_err(failed)?, row.get::<_, i64>(1).map_err(failed)?);
-        let commit = read_commits(connection, format, kind, "WHERE revision = ?1", &[&revision])?.pop();
-        let Some(commit) = commit.filter(|commit| commit.confirm_by_ms == Some(by as u64)) else {
-            return Err(fault::damaged(connection, "the pending confirmations do not match the commits"));
-        };
-        Pending::follow(&mut pending, &Commit { kind: CommitKind::Set, ..commit });
-    }
-    Ok(pending)
 }

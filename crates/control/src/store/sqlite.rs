@@ -7,6 +7,7 @@
 //! hashes of the history. [`SqliteStore::load`] checks the whole table and the newest commits; `ControlHandle::verify` goes
 //! through the whole history, and through the index that finds a key's changes in it. Opening a small file checks that too.
 
+use super::commit_rows;
 use super::rows::{self, Head};
 use super::schema::Format;
 use super::wal_index::WalIndex;
@@ -78,7 +79,16 @@ impl SqliteStore {
     }
 
     fn read(&self, rest: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Commit>, StoreFault> {
-        rows::read_commits(&self.connection, self.format, self.kind, rest, values)
+        self.read_some(commit_rows::Extent::WHOLE, rest, values)
+    }
+
+    fn read_some(
+        &self,
+        extent: commit_rows::Extent,
+        rest: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<Commit>, StoreFault> {
+        commit_rows::read_commits(&self.connection, self.format, self.kind, extent, rest, values)
     }
 
     /// Returns the newest commits, newest first. Fails unless they end where `head` says and each is what was committed.
@@ -109,7 +119,7 @@ impl SqliteStore {
         let head = Head::read(&transaction, self.format)?;
         let newest = self.check_history(&head)?;
         let subjects = rows::read_entries(&transaction, self.format, &head, each)?;
-        let pending = rows::read_pending(&transaction, self.format, self.kind)?;
+        let pending = commit_rows::read_pending(&transaction, self.format, self.kind)?;
         if !is_awaited(&newest, &pending) {
             let what = "the pending confirmations do not match the commits";
             return Err(fault::damaged(&transaction, what));
@@ -264,16 +274,21 @@ impl Store for SqliteStore {
 
     fn history(&mut self, filter: &Filter) -> Result<Vec<Commit>, StoreFault> {
         let before = rows::number(filter.before_revision.unwrap_or(u64::MAX));
-        let limit = rows::number(filter.limit as u64);
+        let (after, limit) = (rows::number(filter.after_revision), rows::number(filter.limit as u64));
+        let extent = commit_rows::Extent { max_changes: filter.max_changes, with_keys: filter.with_keys };
         match &filter.key {
-            None => self.read("WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2", &[&before, &limit]),
-            Some(key) => self.read(
+            None => {
+                let rest = "WHERE revision < ?1 AND revision > ?2 ORDER BY revision DESC LIMIT ?3";
+                self.read_some(extent, rest, &[&before, &after, &limit])
+            }
+            Some(key) => self.read_some(
+                extent,
                 &format!(
                     "WHERE revision IN (SELECT revision FROM changes WHERE key = ?1 {} AND revision < ?2
-                     ORDER BY revision DESC LIMIT ?3) ORDER BY revision DESC",
+                     AND revision > ?3 ORDER BY revision DESC LIMIT ?4) ORDER BY revision DESC",
                     self.format.of_keys()
                 ),
-                &[&key.as_str(), &before, &limit],
+                &[&key.as_str(), &before, &after, &limit],
             ),
         }
     }
@@ -290,10 +305,10 @@ impl Store for SqliteStore {
             self.format.of_keys()
         );
         let values: [&dyn rusqlite::ToSql; 3] = [&key.as_str(), &before, &rows::number(limit as u64)];
-        let found = rows::read_changes(&self.connection, self.format, &rest, &values)?;
+        let found = commit_rows::read_changes(&self.connection, self.format, &rest, &values)?;
         let mut routes = rows::Routes::new();
         let unreadable = || fault::damaged(&self.connection, "a commit is unreadable");
-        let change = |row: rows::ChangeRow| Some((row.revision, row.of_key(self.kind, &mut routes)?));
+        let change = |row: commit_rows::ChangeRow| Some((row.revision, row.of_key(self.kind, &mut routes)?));
         found.into_iter().map(change).collect::<Option<Vec<_>>>().ok_or_else(unreadable)
     }
 
@@ -332,7 +347,7 @@ impl StoreBackend for SqliteStore {
         let page = self.read(rest, &[&rows::number(after), &rows::number(limit as u64)])?;
         for commit in &page {
             for change in &commit.changes {
-                let found = rows::finds_change(&self.connection, commit.revision, &change.key);
+                let found = commit_rows::finds_change(&self.connection, commit.revision, &change.key);
                 if !found.map_err(|error| self.wrong(&error))? {
                     let what = format!("the index of key {} omits revision {}", change.key, commit.revision);
                     return Err(fault::damaged(&self.connection, &what));

@@ -25,8 +25,7 @@ async fn a_commit_is_stored_published_acknowledged_and_reported() {
     assert_eq!((watch.before.revision(), watch.after.revision()), (0, 1));
     assert_eq!(watch.changes, [key("shop.example")]);
 
-    let history =
-        control.history("live", Filter { key: None, before_revision: None, limit: 9 }).await.unwrap();
+    let history = control.history("live", Filter { limit: 9, ..Default::default() }).await.unwrap();
     assert_eq!(history[0].reason.as_deref(), Some("release 7"));
     let verified = control.verify("live").await.unwrap();
     assert_eq!((verified.commits, verified.fault), (1, None));
@@ -396,8 +395,7 @@ async fn a_script_sets_a_key_and_hears_why_not() {
     }
     assert_eq!(ask(b"shop.example", Some(b"\xff=")).await.unwrap_err().code, Code::BadRoute);
     assert_eq!(ask(b"shop.example", None).await.unwrap(), 2);
-    let history =
-        control.history("live", Filter { key: None, before_revision: None, limit: 1 }).await.unwrap();
+    let history = control.history("live", Filter { limit: 1, ..Default::default() }).await.unwrap();
     assert_eq!(history[0].actor, "lua:conf.lua:3");
     control.stop();
 }

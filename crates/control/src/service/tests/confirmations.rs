@@ -222,7 +222,7 @@ async fn promise_6_a_commit_does_not_go_back_to_a_dead_side_until_that_is_back()
     // What both sides answered is in the history and in the receipt.
     let receipt = control.receipt("live", 2).await.unwrap();
     assert!(receipt.gate.len() == 2 && receipt.gate.iter().all(|one| one.passed), "{receipt:?}");
-    let filter = switch::Filter { key: None, before_revision: None, limit: 1 };
+    let filter = switch::Filter { limit: 1, ..Default::default() };
     let commit = control.history("live", filter).await.unwrap().remove(0);
     assert_eq!(commit.gate[1], format!("blue 127.0.0.1:{} healthy: accepts connections", blue.0));
     control.stop();

@@ -42,7 +42,7 @@ fn port(is_there: bool) -> (u16, Option<std::net::TcpListener>) {
 }
 
 async fn last(control: &ControlHandle) -> switch::Commit {
-    let filter = switch::Filter { key: None, before_revision: None, limit: 1 };
+    let filter = switch::Filter { limit: 1, ..Default::default() };
     control.history("live", filter).await.unwrap().remove(0)
 }
 

@@ -52,7 +52,7 @@ async fn a_target_that_is_up_is_switched_to() {
     assert_eq!(gate.servers[0].reason, "answered 200");
     assert_eq!(gate.servers[1].reason, "connection refused");
     assert_eq!(events.recv().await.unwrap().kind.name(), "gate");
-    let filter = switch::Filter { key: None, before_revision: None, limit: 1 };
+    let filter = switch::Filter { limit: 1, ..Default::default() };
     let commit = control.history("live", filter).await.unwrap().remove(0);
     assert_eq!(commit.gate[0], format!("green 127.0.0.1:{well} healthy: answered 200"));
     control.stop();

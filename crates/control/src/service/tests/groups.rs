@@ -90,7 +90,7 @@ async fn an_order_on_servers_is_published_recorded_and_undone() {
     let undone = control.undo(GROUPS_NAME, UndoWhat::Last, meta(), Options::default()).await.unwrap();
     assert_eq!((undone.revision, undone.of, undone.servers.len()), (2, Some(1), 2));
     assert_eq!(published(&data_plane, "green"), "as configured");
-    let filter = Filter { key: None, before_revision: None, limit: 9 };
+    let filter = Filter { limit: 9, ..Default::default() };
     let kinds: Vec<String> = control
         .history(GROUPS_NAME, filter)
         .await

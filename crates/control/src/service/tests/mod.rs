@@ -10,6 +10,7 @@ mod groups;
 mod hold_lives;
 mod holds;
 mod horizons;
+mod long_history;
 mod made_groups;
 mod registries;
 mod reloads;

@@ -125,7 +125,7 @@ fn judge(folder: &Path, right: &[Shown], counts: &mut Counts, what: &str) {
             );
             *(if is_second { &mut counts.second_file } else { &mut counts.store_unverified }) += 1;
             // What is left of the history may be asked for.
-            let _ = store.history(&Filter { key: None, before_revision: None, limit: 3 });
+            let _ = store.history(&Filter { limit: 3, ..Default::default() });
         }
         (Some(_), Err(fault)) => {
             assert_eq!(fault.kind, StoreFaultKind::Damaged, "{what}: {fault}");

@@ -145,7 +145,9 @@ fn a_subject_named_like_a_key_is_no_change_of_the_key() {
     let mut store = SqliteStore::open(&path, KIND).unwrap();
     let about = key("shop-0.example.com");
     assert_eq!(store.changes_of(&about, None, 9).unwrap().len(), 1);
-    let found = store.history(&Filter { key: Some(about), before_revision: None, limit: 9 }).unwrap();
+    let found = store
+        .history(&Filter { key: Some(about), before_revision: None, limit: 9, ..Default::default() })
+        .unwrap();
     assert_eq!(found.iter().map(|commit| commit.revision).collect::<Vec<_>>(), [1]);
 }
 

@@ -137,15 +137,65 @@ fn commits_are_read_back() {
     assert_eq!(store.commit_by_idempotency("i7").unwrap().as_ref(), Some(&history[7]));
     assert_eq!(store.commit_by_idempotency("none").unwrap(), None);
     let name = key("shop-3.example.com");
-    let about =
-        store.history(&Filter { key: Some(name.clone()), before_revision: Some(100), limit: 2 }).unwrap();
+    let about = store
+        .history(&Filter {
+            key: Some(name.clone()),
+            before_revision: Some(100),
+            limit: 2,
+            ..Default::default()
+        })
+        .unwrap();
     assert_eq!(about.iter().map(|c| c.revision).collect::<Vec<_>>(), [84, 44]);
-    let newest = store.history(&Filter { key: None, before_revision: None, limit: 3 }).unwrap();
+    let newest = store.history(&Filter { limit: 3, ..Default::default() }).unwrap();
     assert_eq!(newest.iter().map(|c| c.revision).collect::<Vec<_>>(), [201, 200, 199]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     drop(store);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["live.db"], "a closed store is one file");
+}
+
+#[test]
+fn a_part_of_the_history_is_the_same_in_a_file_and_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut writer) = written(folder.path(), 30);
+    let names: Vec<String> = (0..50).map(|number| format!("n{number}.example")).collect();
+    let many: Vec<(&str, Option<&str>)> = names.iter().map(|name| (&**name, Some("red"))).collect();
+    writer.take(writer.next(&many, Meta::default())).unwrap();
+    let to = Action::Default { former: "blue".into(), target: "green".into() };
+    let order = Order { action: to, meta: Meta { actor: "tester".into(), ..Meta::default() } };
+    let plan = switch::plan(&writer.table, &rules(), &order, &writer.pending).unwrap();
+    writer.take(plan.commit(writer.hash, 2_000, Vec::new())).unwrap();
+    for _ in 0..3 {
+        writer.set("shop-1.example.com", Some("red")).unwrap();
+        writer.set("shop-1.example.com", Some("green")).unwrap();
+    }
+    let mut memory = switch::MemoryStore::new();
+    for commit in &writer.store.since(0).unwrap() {
+        memory.commit(commit).unwrap();
+    }
+    let mut compared = 0;
+    for name in [None, Some("shop-1.example.com"), Some("n7.example"), Some("never.example")] {
+        for (before_revision, after_revision) in
+            [(None, 0), (Some(33), 0), (Some(35), 20), (None, 37), (Some(1), 0)]
+        {
+            for (limit, max_changes) in [(100, usize::MAX), (3, usize::MAX), (100, 1), (100, 40), (2, 5)] {
+                for with_keys in [true, false] {
+                    let key = name.map(key);
+                    let filter =
+                        Filter { key, before_revision, after_revision, limit, max_changes, with_keys };
+                    let found = writer.store.history(&filter).unwrap();
+                    assert_eq!(found, memory.history(&filter).unwrap(), "{filter:?}");
+                    compared += usize::from(!found.is_empty());
+                }
+            }
+        }
+        if let Some(name) = name {
+            let found = writer.store.changes_of(&key(name), Some(36), 3).unwrap();
+            assert_eq!(found, memory.changes_of(&key(name), Some(36), 3).unwrap());
+        }
+    }
+    assert!(compared > 50, "{compared}");
+    drop(path);
 }
 
 #[test]
