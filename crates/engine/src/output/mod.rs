@@ -41,6 +41,7 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
     }
     if !exchange.response.filtered {
         exchange.response.filtered = true;
+        exchange.switches.begin_answer();
         // What an answer was to pass that was refused is none of the next one's.
         exchange.output.forget_filters();
         let needed = env.config.location(exchange.route.location).modules;

@@ -67,6 +67,7 @@ pub fn call(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Ver
 
 /// Runs the log phase. The request is over, so that nothing follows from what its handlers answer, as in nginx.
 pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
+    exchange.switches.begin_answer();
     let phase = &modules::phases()[Phase::Log as usize];
     let mut from = 0;
     while let Some((place, handler)) = phase.next(env.config.location(exchange.route.location).modules, from)

@@ -259,7 +259,7 @@ fn discard_arrived(client: &mut Client, exchange: &mut Exchange) -> Result<(), C
     Ok(())
 }
 
-/// Counts the request for each key by which a switch was asked. Returns how long its upstreams took.
+/// Counts the request for each key by which a switch has led it to an upstream. Returns how long its upstreams took.
 fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, failed: bool) -> Option<u64> {
     let end = metrics::request_end(&exchange.upstream.tries, exchange.response.status);
     let is_kept = exchange.upstream.cache.as_ref().is_some_and(|cache| cache.status.is_kept());
@@ -268,7 +268,7 @@ fn count_keys(exchange: &Exchange, generation: &Generation, is_stream: bool, fai
         return end.response_us;
     }
     generation.metrics.record(|recorder| {
-        for choice in exchange.switches.own_choices() {
+        for choice in exchange.switches.led_choices() {
             let routed = RoutedRequest {
                 key: &choice.key,
                 target: &choice.target,
@@ -295,7 +295,8 @@ fn end_switching(cx: &mut RequestCx<'_>, after: After) -> bool {
         status => status >= 500 || status == 0 || matches!(after, After::Cut | After::BreakOff),
     };
     let response_us = count_keys(cx.exchange, cx.generation, is_stream, failed);
-    cx.client.in_flight.leave(Ended { failed, is_stream, response_us });
+    let led = cx.exchange.switches.led();
+    cx.client.in_flight.leave(Ended { failed, is_stream, response_us, led });
     was_cut
 }
 

@@ -83,7 +83,8 @@ impl InFlightGuard {
         if self.tracked > 0 && !self.is_part {
             self.tracked = 0;
             let mut in_flight = self.thread.in_flight.borrow_mut();
-            self.taken.drain(..).for_each(|place| in_flight.leave(place, ended));
+            let taken = self.taken.drain(..).enumerate();
+            taken.for_each(|(choice, place)| in_flight.leave(place, (choice < ended.led).then_some(ended)));
         }
     }
 }
@@ -91,6 +92,6 @@ impl InFlightGuard {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let failed = !std::mem::take(&mut self.is_part);
-        self.leave(Ended { failed, ..Ended::default() });
+        self.leave(Ended { failed, led: usize::MAX, ..Ended::default() });
     }
 }

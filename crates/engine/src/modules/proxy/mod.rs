@@ -300,7 +300,10 @@ pub static MODULE: Module = Module {
 pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.request.body_settled() || streams_body(exchange, env) {
         return match switch::before_proxy(exchange, env) {
-            Verdict::Next => Verdict::Serve(Content::Proxy),
+            Verdict::Next => {
+                exchange.switches.lead();
+                Verdict::Serve(Content::Proxy)
+            }
             held => held,
         };
     }

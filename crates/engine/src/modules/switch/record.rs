@@ -63,6 +63,10 @@ pub struct SwitchRecord {
     made: usize,
     /// The first of them were made for the request around it, whose values it has.
     inherited: usize,
+    /// It goes to an upstream.
+    leads: bool,
+    /// How many choices had been made when its answer began.
+    deciding: Option<usize>,
     /// Switches whose hold has let this request go.
     passed: Vec<u16>,
     /// The switch whose hold it waits for, and the hold.
@@ -196,6 +200,30 @@ impl SwitchRecord {
         &self.choices[self.inherited..self.made]
     }
 
+    /// Notes that the request goes to an upstream now.
+    pub(crate) fn lead(&mut self) {
+        self.leads = true;
+    }
+
+    /// Notes that the answer begins: a choice that is first made by a header or a line of the log has led no one.
+    pub(crate) fn begin_answer(&mut self) {
+        self.deciding.get_or_insert(self.made);
+    }
+
+    /// Returns the number of choices, the first ones, that the request has taken to an upstream. Its answer is that of a target,
+    /// or what became of it on the way there.
+    pub fn led(&self) -> usize {
+        match self.leads {
+            true => self.deciding.map_or(self.made, |deciding| deciding.min(self.made)),
+            false => 0,
+        }
+    }
+
+    /// Returns the choices that were made for this request itself and that it has taken to an upstream.
+    pub fn led_choices(&self) -> &[Choice] {
+        &self.choices[self.inherited..self.led().max(self.inherited)]
+    }
+
     /// Returns the choice of one switch.
     pub fn choice_of(&self, switch: usize) -> Option<&Choice> {
         self.choices().iter().find(|choice| usize::from(choice.switch) == switch)
@@ -292,6 +320,7 @@ impl SwitchRecord {
         self.asked.clear();
         self.awaited = None;
         self.refused = false;
+        (self.leads, self.deciding) = (false, None);
         self.passed.clear();
         self.issued.clear();
         for choice in &mut self.choices[..self.made] {

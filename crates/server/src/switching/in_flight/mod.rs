@@ -109,6 +109,8 @@ pub(crate) struct Ended {
     pub(crate) is_stream: bool,
     /// How long upstreams took.
     pub(crate) response_us: Option<u64>,
+    /// How many of its choices, the first ones, it has taken to an upstream. The others have led it nowhere.
+    pub(crate) led: usize,
 }
 
 /// A change that requests are compared with.
@@ -159,8 +161,8 @@ impl InFlight {
         place
     }
 
-    /// Removes a request.
-    pub(crate) fn leave(&mut self, place: InFlightId, ended: Ended) {
+    /// Removes a request, whose answer counts if its target gave it.
+    pub(crate) fn leave(&mut self, place: InFlightId, answered: Option<Ended>) {
         let Some(entry) = self.entries.get_mut(place.index as usize).filter(|entry| entry.is_at(place))
         else {
             return;
@@ -170,7 +172,7 @@ impl InFlight {
         entry.server = None;
         self.free.push(place.index);
         if !entry.old.is_empty() {
-            self.settle(place.index as usize, ended);
+            self.settle(place.index as usize, answered);
         }
     }
 
@@ -313,12 +315,14 @@ impl InFlight {
 
     /// Counts down for the watches of a request that has gone.
     #[cold]
-    fn settle(&mut self, index: usize, ended: Ended) {
+    fn settle(&mut self, index: usize, answered: Option<Ended>) {
         for id in self.entries[index].old.drain(..) {
             let Some(watched) = self.watches.get_mut(&id) else { continue };
             watched.old -= 1;
             watched.report.last_old = Some(Instant::now());
-            watched.report.old.count(ended.is_stream, ended.failed, ended.response_us);
+            if let Some(ended) = answered {
+                watched.report.old.count(ended.is_stream, ended.failed, ended.response_us);
+            }
         }
     }
 

@@ -59,8 +59,8 @@ fn routed<'a>(key: &'a str, target: &'a str) -> Routed<'a> {
     }
 }
 
-fn ended(failed: bool) -> Ended {
-    Ended { failed, ..Ended::default() }
+fn ended(failed: bool) -> Option<Ended> {
+    Some(Ended { failed, ..Ended::default() })
 }
 
 struct Fixture {
