@@ -48,12 +48,15 @@ pub(crate) struct Call {
     pub(crate) body: Option<Vec<u8>>,
     /// Time limit for the whole answer.
     pub(crate) limit: Duration,
+    /// A signal that ends the program ends this call instead, with an error that says so.
+    pub(crate) catches: bool,
 }
 
 impl Call {
     /// Returns a query, which changes nothing.
     pub(crate) fn get(path: impl Into<String>) -> Call {
-        Call { method: Method::GET, path: path.into(), headers: Vec::new(), body: None, limit: ANSWER }
+        let (method, path, headers) = (Method::GET, path.into(), Vec::new());
+        Call { method, path, headers, body: None, limit: ANSWER, catches: false }
     }
 }
 
@@ -109,7 +112,7 @@ impl Client {
         let began = Instant::now();
         let mut sent = false;
         // Nothing is interrupted before it is sent, so that what follows may ask what became of it.
-        let mut interrupt = pin!(interrupt(call.method != Method::GET));
+        let mut interrupt = pin!(interrupt(call.catches));
         self.runtime.block_on(async {
             loop {
                 let answer = tokio::select! {
@@ -333,18 +336,20 @@ impl Client {
     }
 }
 
-/// Resolves when the program is asked to end (Ctrl-C, or SIGTERM as CI systems send it) while it waits for an order. A
-/// query may be ended as the system does it.
+/// Resolves when the program is asked to end (Ctrl-C, or SIGTERM as CI systems send it) while it waits for an order. It cannot
+/// be ended from then on, so that it says what has become of the order: `timeout` sends its signal twice. A query may be ended
+/// as the system does it.
 async fn interrupt(catches: bool) {
     let (sender, asked) = oneshot::channel();
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     let before = SigSet::thread_get_mask();
     if catches && signals.thread_block().is_ok() {
         // When the answer is there, the program can be ended again: a drain may still be shown then.
-        let _unblocked = before.ok().map(Unblock);
+        let unblocked = before.ok().map(Unblock);
         // The thread inherits the mask, so that the signals are delivered to nothing but its wait.
         std::thread::spawn(move || signals.wait().map(|_| sender.send(())));
         if asked.await.is_ok() {
+            std::mem::forget(unblocked);
             return;
         }
     }

@@ -10,6 +10,7 @@ use control::api::types::{
 use engine::modules::switch::GROUPS_NAME;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::borrow::Cow;
 
 /// Formats a time in microseconds with three significant digits.
 pub(crate) fn micros(us: u64) -> String {
@@ -72,8 +73,8 @@ pub(crate) fn count(number: u64, what: &str) -> String {
 }
 
 /// Formats a key; the empty one as quotes.
-pub(crate) fn key_text(key: &str) -> &str {
-    if key.is_empty() { "\"\"" } else { key }
+pub(crate) fn key_text(key: &str) -> Cow<'_, str> {
+    switch::shown_key(key)
 }
 
 /// Formats a hold, without its key.

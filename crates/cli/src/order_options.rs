@@ -236,7 +236,10 @@ impl OrderOptions {
             {
                 Code::NotApplied
             }
-            (_, Some(drain), Some(Until::Drained)) if !wait::is_over(drain) => Code::NotDrained,
+            (_, Some(drain), Some(Until::Drained)) if !wait::is_over(drain) => {
+                wait::say_how_to_go_on(session, &receipt)?;
+                Code::NotDrained
+            }
             _ => Code::Done,
         })
     }
@@ -281,5 +284,6 @@ impl OrderOptions {
 pub(crate) fn order_call(method: Method, path: String, order: &impl Serialize, actor: &ActorOption) -> Call {
     // Orders are plain structs: there is nothing in them that JSON could not say.
     let body = serde_json::to_vec(order).unwrap_or_default();
-    Call { method, path, headers: actor.header().into_iter().collect(), body: Some(body), limit: ANSWER }
+    let headers = actor.header().into_iter().collect();
+    Call { method, path, headers, body: Some(body), limit: ANSWER, catches: true }
 }

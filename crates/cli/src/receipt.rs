@@ -67,6 +67,13 @@ pub(crate) fn text(receipt: &Receipt, default: Option<&str>, option: &str) -> St
         Outcome::WouldCommit => format!("{name}: would switch\n"),
         Outcome::WouldRefuse => format!("{name}: the gate would refuse\n"),
     };
+    if let ("revert", Some(of)) = (&*receipt.kind, receipt.of) {
+        let stays = match (receipt.changed_keys, &receipt.servers[..], &receipt.notes[..]) {
+            (0, [], []) => "; what it had changed was changed since, and stays",
+            _ => "",
+        };
+        out.push_str(&format!("  reverts revision {of}: it was not confirmed in time{stays}\n"));
+    }
     for server in receipt.servers.iter().take(KEYS_SHOWN) {
         out.push_str(&format!("  {}\n", server.change));
     }

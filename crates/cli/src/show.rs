@@ -8,10 +8,9 @@ use crate::error::{Code, Error, say, say_json};
 use crate::format;
 use crate::list;
 use crate::session::Session;
-use crate::time_option::{ms, time};
+use crate::time_option;
 use clap::Args;
 use control::api::types::{History, Key, KeyPage};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many of the key's last changes are shown.
 const CHANGES: usize = 5;
@@ -26,7 +25,7 @@ Examples:
 pub(crate) struct Show {
     /// The key
     key: Option<String>,
-    /// The table as it was 30m, 2h or 7d ago, or right after this commit
+    /// The table as it was 30m, 2h or 7d ago, at 15:20 or "2026-11-30 15:29:04", or right after this commit
     #[arg(long, value_name = "TIME|REVISION", value_parser = at)]
     at: Option<At>,
 }
@@ -35,18 +34,16 @@ pub(crate) struct Show {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Revision(u64),
-    /// So many milliseconds ago.
-    Ago(u64),
+    /// In milliseconds since 1970.
+    Time(u64),
 }
 
-/// Parses a revision, or a time with its unit.
+/// Parses a revision, or a moment.
 fn at(text: &str) -> Result<At, String> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map(At::Revision).map_err(|_| "expected a revision that history shows".into());
     }
-    time(text)
-        .map(|text| At::Ago(ms(&text)))
-        .map_err(|_| "expected a time such as 30m, 2h or 7d, or a revision".into())
+    time_option::past(text).map(At::Time).map_err(|fault| format!("{fault}; or a revision"))
 }
 
 impl At {
@@ -54,11 +51,7 @@ impl At {
     fn query(self) -> (&'static str, String) {
         match self {
             At::Revision(revision) => ("at", revision.to_string()),
-            At::Ago(ms) => {
-                let now_ms =
-                    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-                ("at_ms", now_ms.saturating_sub(ms.into()).to_string())
-            }
+            At::Time(ms) => ("at_ms", ms.to_string()),
         }
     }
 }
@@ -157,11 +150,14 @@ mod tests {
     #[test]
     fn a_moment_is_a_revision_or_a_time_with_its_unit() {
         assert_eq!((at("17"), at("0")), (Ok(At::Revision(17)), Ok(At::Revision(0))));
-        assert_eq!((at("30m"), at("1h 30m")), (Ok(At::Ago(1_800_000)), Ok(At::Ago(5_400_000))));
+        assert_eq!(at("2026-01-05 15:29:04+00:00"), Ok(At::Time(1_767_626_944_000)));
+        assert!(
+            matches!((at("30m"), at("15:20")), (Ok(At::Time(early)), Ok(At::Time(_))) if early > 1_700_000_000_000)
+        );
         for wrong in ["", "x", "-1", "yesterday", "99999999999999999999"] {
             assert!(at(wrong).is_err(), "{wrong}");
         }
         assert_eq!(At::Revision(17).query(), ("at", "17".to_owned()));
-        assert_eq!(At::Ago(0).query().0, "at_ms");
+        assert_eq!(At::Time(7).query(), ("at_ms", "7".to_owned()));
     }
 }

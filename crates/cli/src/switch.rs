@@ -157,13 +157,14 @@ fn read(file: &Path) -> Result<Vec<(usize, OneChange)>, Error> {
 fn changes(text: &str) -> Result<Vec<(usize, OneChange)>, (usize, String)> {
     let mut changes = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [key, route @ ..] = &words[..] else { continue };
-        if key.starts_with('#') {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let change = OneChange { key: (*key).to_owned(), ..OneChange::default() };
-        let change = match route {
+        let (key, route) = key_of(line).map_err(|fault| (index + 1, fault.to_owned()))?;
+        let route: Vec<&str> = route.split_whitespace().collect();
+        let change = OneChange { key, ..OneChange::default() };
+        let change = match &route[..] {
             ["default"] => OneChange { default: true, ..change },
             [target] if !target.contains('=') => OneChange { target: Some((*target).to_owned()), ..change },
             [] => return Err((index + 1, "the target is missing".into())),
@@ -175,6 +176,34 @@ fn changes(text: &str) -> Result<Vec<(usize, OneChange)>, (usize, String)> {
         changes.push((index + 1, change));
     }
     if changes.is_empty() { Err((1, "the list is empty".into())) } else { Ok(changes) }
+}
+
+/// Takes the key from a line; between quotation marks it is as [`format::key_text`] writes it.
+fn key_of(line: &str) -> Result<(String, &str), &'static str> {
+    let Some(quoted) = line.strip_prefix('"') else {
+        let (key, route) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        return Ok((key.to_owned(), route));
+    };
+    let (mut key, mut chars) = (String::new(), quoted.chars());
+    loop {
+        match chars.next() {
+            Some('"') => break,
+            Some('\\') => match chars.next() {
+                Some(c @ ('"' | '\\')) => key.push(c),
+                _ => {
+                    return Err(
+                        "within quotation marks a backslash stands before one of them, or before another backslash",
+                    );
+                }
+            },
+            Some(c) => key.push(c),
+            None => return Err("the key's closing quotation mark is missing"),
+        }
+    }
+    match chars.as_str() {
+        route if route.is_empty() || route.starts_with(char::is_whitespace) => Ok((key, route)),
+        _ => Err("the key's closing quotation mark is followed by text"),
+    }
 }
 
 /// Parses weights: `green=10 blue=90`.
@@ -218,6 +247,19 @@ mod tests {
         assert_eq!((read[0].0, read[0].1.target.as_deref()), (3, Some("green")));
         assert_eq!(read[1].1.split.as_ref().unwrap()["blue"], 90);
         assert!(read[2].1.default);
+        // What is shown as a key is read as that key.
+        for key in ["", "\"\"", "\"", "a b", "#x", "\\", "\"\\", "a\"b"] {
+            let shown = match key {
+                "a b" | "#x" => format!("\"{key}\""),
+                key => format::key_text(key).into_owned(),
+            };
+            let read = changes(&format!("{shown} blue")).unwrap();
+            assert_eq!((read[0].1.key.as_str(), read[0].1.target.as_deref()), (key, Some("blue")), "{shown}");
+        }
+        for odd in ["\"a blue", "\"a\"b blue", "\"a\\n\" blue", "\"a\\"] {
+            assert!(changes(odd).unwrap_err().1.contains("quotation mark"), "{odd}");
+        }
+        assert_eq!(changes("\"\"").unwrap_err(), (1, "the target is missing".to_owned()));
         let refused = |code: &str, text: &str| {
             let json = format!(r#"{{"code":"{code}","text":{text:?},"remedy":"","details":{{}}}}"#);
             let problem: Problem = serde_json::from_str(&json).unwrap();

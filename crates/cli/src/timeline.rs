@@ -7,11 +7,10 @@ use crate::commits;
 use crate::error::{Error, say, say_raw};
 use crate::journal::{self, JournalFindings, JournalSearch};
 use crate::session::Session;
-use crate::time_option::{ms, time};
+use crate::time_option::past;
 use clap::Args;
 use control::api::types::{Commit, History, JournalItem};
 use std::io::{Write, stderr};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many commits a page has.
 const PAGE: usize = 1_000;
@@ -23,9 +22,10 @@ const COMMIT: &str = "commit";
 /// What a commit or an entry of the journal must be to be shown.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Show only the last 30m, 2h or 7d; this and the following ones search all switches without --switch
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    since: Option<String>,
+    /// Show only the last 30m, 2h or 7d, or what came after 15:20 or "2026-11-30 15:29:04"; this and the following ones search
+    /// all switches without --switch
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<u64>,
     /// Show only what was done by actors whose names contain this text
     #[arg(long, value_name = "TEXT")]
     actor: Option<String>,
@@ -61,8 +61,7 @@ impl Filter {
     }
 
     fn oldest_ms(&self) -> u64 {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        self.since.as_deref().map_or(0, |since| now_ms.saturating_sub(ms(since)))
+        self.since.unwrap_or_default()
     }
 
     fn fits(&self, commit: &Commit) -> bool {

@@ -114,7 +114,7 @@ impl Receipt {
     /// Returns a line for the log: `switch "live" revision 7 (set) by alice: a.example default -> green`.
     pub fn line(&self) -> String {
         let route = |route: &Option<String>| route.clone().unwrap_or_else(|| "default".to_owned());
-        let key = |key: &str| if key.is_empty() { "\"\"".to_owned() } else { key.to_owned() };
+        let key = |key: &str| switch::shown_key(key).into_owned();
         let servers: Vec<&str> = self.servers.iter().map(|one| one.change.as_str()).collect();
         let what = match &self.changes[..] {
             [] if !servers.is_empty() => servers.join("; "),

@@ -68,4 +68,4 @@ pub use subject::{DEFAULT_IN_FILE, DEFAULT_SUBJECT, KEY_SUBJECT, SubjectChange, 
 pub use table::{Table, TableEntry};
 pub use tables::Tables;
 pub use undo::{Undoing, UndoneKey, UndoneSubject};
-pub use visible::{is_hidden, visible, visible_json};
+pub use visible::{is_hidden, shown_key, visible, visible_json};

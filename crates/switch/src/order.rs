@@ -54,6 +54,8 @@ pub struct Meta {
     pub expect: Option<u64>,
     /// Only if each of its keys is so, whatever happened to others.
     pub expect_keys: Vec<Expected>,
+    /// Only if these of its keys are so.
+    pub expect_each: Vec<(Key, Expected)>,
     /// The caller's own name for the order, so that the same order twice is one commit.
     pub idempotency: Option<String>,
     /// Override the gate, and changes newer than what is undone. Recorded.

@@ -3,6 +3,7 @@
 //! Owns every refusal that depends on the switch alone. Must never change anything: a plan is a dry run until its
 //! commit is stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -338,13 +339,18 @@ fn stale(table: &Table, undone: &UndoneKey) -> bool {
 
 /// Compares each key of the order with what it expects of it.
 fn expected(table: &Table, rules: &Rules, order: &Order) -> Result<(), Refusal> {
-    if order.meta.expect_keys.is_empty() {
+    let Meta { expect_keys, expect_each, .. } = &order.meta;
+    if expect_keys.is_empty() && expect_each.is_empty() {
         return Ok(());
+    }
+    let mut own_expected: BTreeMap<&Key, Vec<&Expected>> = BTreeMap::new();
+    for (key, expected) in expect_each {
+        own_expected.entry(key).or_default().push(expected);
     }
     let keys = order.keys();
     if keys.is_empty() {
         return Err(bad_order(
-            "it expects a route, and names no key",
+            "it expects something of its keys, and names none",
             "expect the revision of the switch instead",
         ));
     }
@@ -355,7 +361,8 @@ fn expected(table: &Table, rules: &Rules, order: &Order) -> Result<(), Refusal> 
         let found = own.or_else(|| table.find(key.as_str().as_bytes()));
         let route = found.map_or(&default, |entry| &entry.route);
         let revision = own.map_or(0, |entry| entry.revision);
-        let is_so = order.meta.expect_keys.iter().all(|expected| match expected {
+        let of_key = own_expected.get(key).into_iter().flatten().copied();
+        let is_so = expect_keys.iter().chain(of_key).all(|expected| match expected {
             Expected::Revision(expected) => *expected == revision,
             Expected::Route(expected) => expected == route,
             Expected::NoEntry => own.is_none(),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_probably_not_meant_needs_force() {
+    fn promise_10_a_key_that_is_probably_not_meant_needs_force() {
         for (kind, text, fault) in [
             (KeyKind::Host, "green", KeyFault::LikeTarget),
             (KeyKind::Text, "green", KeyFault::LikeTarget),

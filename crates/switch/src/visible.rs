@@ -33,6 +33,23 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// Returns a key as people are shown it: as it is, unless it is empty or begins with a quotation mark. Then it stands between
+/// quotation marks, with `\\` before each of its own and before backslashes, so that it is taken for no other key.
+///
+/// ```
+/// use pointsman_switch::shown_key;
+///
+/// assert_eq!(shown_key("shop.example"), "shop.example");
+/// assert_eq!(shown_key(""), "\"\"");
+/// assert_eq!(shown_key("\"\""), r#""\"\"""#);
+/// ```
+pub fn shown_key(key: &str) -> Cow<'_, str> {
+    if !key.is_empty() && !key.starts_with('"') {
+        return Cow::Borrowed(key);
+    }
+    Cow::Owned(format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
 /// Returns JSON with each hidden character escaped as JSON does, `\u202e`. They occur in its strings alone.
 pub fn visible_json(text: &str) -> Cow<'_, str> {
     escaped(text, |out, c| {

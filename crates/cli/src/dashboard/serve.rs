@@ -131,6 +131,7 @@ async fn pass_on(client: &Client, request: Request) -> Response {
         headers: PASSED.into_iter().filter_map(field).collect(),
         body: (!reads).then(|| body.to_vec()),
         limit: ANSWER,
+        catches: false,
     };
     match client.pass(&call).await {
         Ok(answer) => answer.map(Body::new),

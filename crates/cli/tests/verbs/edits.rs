@@ -133,10 +133,39 @@ fn promise_9_a_changed_default_is_gated_recorded_and_undone() {
 fn a_forced_reload_leaves_keys_behind_once() {
     let server = Server::start("", "");
     server.say(&["switch", "a.example", "green"]).done();
-    edit(&server, "$live", "$shop");
-    server.say(&["reload", "--force"]).done();
+    edit(&server, "events {}", "error_log logs/error.log warn; events {}");
     server.say(&["reload"]).done();
+    edit(&server, "$live", "$shop");
+    let left =
+        "switch \"live\" is gone from the configuration, and keys have routes in it: a.example (green)";
+    let reloaded = server.say(&["reload", "--force"]).done();
+    assert!(reloaded.contains(&format!("forced: {left}")), "{reloaded}");
+    // It is known afterwards, too.
+    let log = std::fs::read_to_string(server.path("logs/error.log")).unwrap();
+    assert!(log.contains("[warn]") && log.contains(&format!("the reload was forced: {left}")), "{log}");
+    let history = server.say(&["history", "--kind", "reload"]).done();
+    assert!(history.contains("forced: ") && history.contains("a.example (green)"), "{history}");
+    let reloaded = server.say(&["reload"]).done();
+    assert!(!reloaded.contains("forced"), "{reloaded}");
+    let history = server.say(&["history", "--kind", "reload", "--limit", "1"]).done();
+    assert!(!history.contains("forced"), "{history}");
     server.say(&["-t"]).done();
+}
+
+#[test]
+fn a_test_says_that_there_is_no_store() {
+    let server = Server::start("", "");
+    assert!(!server.say(&["-t"]).err.contains("no store"), "the server has it open");
+    server.say(&["-s", "stop"]);
+    server.until("it has ended", || !server.path("run/pointsman.sock").exists());
+    assert!(!server.say(&["-t"]).err.contains("no store"));
+    std::fs::remove_dir_all(server.path("state")).unwrap();
+    let tested = server.say(&["-t"]);
+    let said = format!("switch \"live\": there is no store {} yet", server.path("state/live.db").display());
+    assert!(tested.code == 0 && tested.err.contains(&said), "{}", tested.err);
+    assert!(tested.err.contains("test is successful"), "{}", tested.err);
+    assert_eq!(server.say(&["-t", "--strict"]).code, 0, "it was checked that there is none");
+    assert!(!server.path("state").exists());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors, QueryErrors};
 use super::group_view;
 use super::request::{Conditions, JsonBody, PathParams, QueryParams};
-use super::servers::{carry_out, params};
+use super::servers::{carry_out, params, unmet};
 use super::status::{WindowQuery, window};
 use super::types;
 use crate::receipt::Receipt;
@@ -75,7 +75,10 @@ pub(super) async fn put_group(
         order.servers.iter().map(server).collect::<Result<Vec<(String, ServerParams)>, Refusal>>()?;
     let verb = GroupVerb::Make { like: order.like.clone(), servers };
     let action = Action::Group(GroupOrder { group, verb });
-    carry_out(&api, action, (caller, conditions), (&order.terms(), order.gate)).await
+    let is_new = conditions.is_new;
+    let conditions = Conditions { is_new: false, ..conditions };
+    let made = carry_out(&api, action, (caller, conditions), (&order.terms(), order.gate)).await;
+    made.map_err(|error| unmet(error, is_new))
 }
 
 /// Removes a group that was made at run time

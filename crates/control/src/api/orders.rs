@@ -39,7 +39,8 @@ pub(super) async fn put_key(
     let terms = order.terms();
     let changes = vec![(key(&rules, &text)?, route(order.target, order.split, false)?)];
     check_new(&rules, &*api.control.table(&name).await?, &changes, terms.force)?;
-    set(&api, &name, changes, caller, conditions, &terms).await
+    let meta = meta(caller.clone(), conditions, &terms)?;
+    set(&api, &name, changes, caller, meta, &terms).await
 }
 
 /// Resets a key to the default
@@ -58,7 +59,9 @@ pub(super) async fn delete_key(
     JsonBody(order): JsonBody<types::ResetOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
     let key = key(&*rules(&api.control.config(), &name)?, &text)?;
-    set(&api, &name, vec![(key, None)], caller, conditions, &order.terms()).await
+    let terms = order.terms();
+    let meta = meta(caller.clone(), conditions, &terms)?;
+    set(&api, &name, vec![(key, None)], caller, meta, &terms).await
 }
 
 /// Routes many keys in one commit: all or none
@@ -77,12 +80,18 @@ pub(super) async fn commit(
 ) -> Result<Tagged<Receipt>, ApiError> {
     let rules = rules(&api.control.config(), &name)?;
     let terms = order.terms();
+    let mut expect_each = Vec::new();
     let change = |change: types::OneChange| -> Result<(Key, Option<Route>), Refusal> {
-        Ok((key(&rules, &change.key)?, route(change.target, change.split, change.default)?))
+        let key = key(&rules, &change.key)?;
+        let route_now = change.expect_route.as_deref().map(expected_route).transpose()?;
+        let expected = route_now.into_iter().chain(change.expect_revision.map(Expected::Revision));
+        expect_each.extend(expected.map(|expected| (key.clone(), expected)));
+        Ok((key, route(change.target, change.split, change.default)?))
     };
     let changes = order.changes.into_iter().map(change).collect::<Result<Vec<_>, Refusal>>()?;
     check_new(&rules, &*api.control.table(&name).await?, &changes, terms.force)?;
-    set(&api, &name, changes, caller, conditions, &terms).await
+    let meta = Meta { expect_each, ..meta(caller.clone(), conditions, &terms)? };
+    set(&api, &name, changes, caller, meta, &terms).await
 }
 
 /// Returns the actor, the conditions and the reason of an order.
@@ -93,11 +102,13 @@ pub(super) fn meta(caller: Caller, conditions: Conditions, terms: &Terms) -> Res
         Some(Tag::Entry(revision)) => (None, Some(Expected::Revision(revision))),
         None => (None, None),
     };
+    let new = conditions.is_new.then_some(Expected::NoEntry);
     Ok(Meta {
         actor: caller.actor,
         reason: terms.reason.clone(),
         expect,
-        expect_keys: entry.into_iter().chain(route).collect(),
+        expect_keys: entry.into_iter().chain(route).chain(new).collect(),
+        expect_each: Vec::new(),
         idempotency: conditions.idempotency,
         force: terms.force,
         confirm_within_ms: terms
@@ -132,12 +143,12 @@ async fn set(
     name: &str,
     changes: Vec<(Key, Option<Route>)>,
     caller: Caller,
-    conditions: Conditions,
+    meta: Meta,
     terms: &Terms,
 ) -> Result<Tagged<Receipt>, ApiError> {
     let options = options(terms)?;
     let _long_call = long_call(api, &caller, &options)?;
-    let order = Order { action: Action::Set(changes), meta: meta(caller, conditions, terms)? };
+    let order = Order { action: Action::Set(changes), meta };
     let receipt = api.control.order(name, order, options).await?;
     Ok(Tagged(receipt.revision, receipt))
 }

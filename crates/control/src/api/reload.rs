@@ -79,7 +79,8 @@ pub(super) async fn reload(
         Err(_) => return Err(refused("the reload has not finished in time", "see the error log")),
     };
     if reloaded.done {
-        return Ok(Json(types::Reloaded { findings: reloaded.findings }));
+        let forced = api.control.forced_over().into_iter().map(|fault| format!("forced: {fault}"));
+        return Ok(Json(types::Reloaded { findings: reloaded.findings.into_iter().chain(forced).collect() }));
     }
     // What refused it, before what it was warned of.
     let error = reloaded.findings.iter().find(|finding| !finding.contains("[warn]"));

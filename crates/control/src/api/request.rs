@@ -11,6 +11,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
 use engine::Config;
 use engine::modules::switch::{GROUPS_NAME, SwitchSpec};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -172,6 +174,8 @@ pub(super) enum Tag {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
     pub(super) expect: Option<Tag>,
+    /// What the order makes is not there yet.
+    pub(super) is_new: bool,
     pub(super) idempotency: Option<String>,
 }
 
@@ -193,6 +197,11 @@ impl IntoParams for Conditions {
                 ObjectBuilder::new().pattern(Some(r#"^(\*|"(entry-)?[0-9]{1,18}")$"#)),
             ),
             header(
+                "if-none-match",
+                "`*`: only if no key of the order has an entry of its own; a server or a group that is added is not there.",
+                ObjectBuilder::new().pattern(Some(r"^\*$")),
+            ),
+            header(
                 "idempotency-key",
                 "An order that is sent again with the same key is applied once.",
                 ObjectBuilder::new().pattern(Some("^[!-~]+$")).max_length(Some(MAX_IDEMPOTENCY)),
@@ -205,7 +214,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Conditions, ApiError> {
-        Ok(Conditions { expect: if_match(&parts.headers)?, idempotency: idempotency(&parts.headers)? })
+        let headers = &parts.headers;
+        let (expect, is_new) = (if_match(headers)?, if_none_match(headers)?);
+        Ok(Conditions { expect, is_new, idempotency: idempotency(headers)? })
     }
 }
 
@@ -228,6 +239,31 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Tag>, ApiError> {
             "invalid If-Match: expected one revision in quotes",
             "send the ETag of an earlier answer: If-Match: \"17\"",
         )),
+    }
+}
+
+/// Returns true if the order expects that there is nothing yet (RFC 9110, section 13.1.2).
+fn if_none_match(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let mut values = headers.get_all("if-none-match").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.as_bytes().trim_ascii() == b"*" => Ok(true),
+        _ => Err(ApiError::bad_request(
+            "invalid If-None-Match: an order takes `*` alone",
+            "send If-None-Match: * for what must not be there yet, and If-Match for a revision",
+        )),
+    }
+}
+
+/// Refuses conditions on what has no revision: ignored, they would seem to hold.
+pub(super) async fn unconditional(request: Request, next: Next) -> Result<Response, ApiError> {
+    let changes = !request.method().is_safe();
+    match ["if-match", "if-none-match"].iter().find(|name| request.headers().contains_key(**name)) {
+        Some(name) if changes => Err(ApiError::bad_request(
+            format!("{name} has no meaning here: what is asked for has no revision"),
+            "leave the header out",
+        )),
+        _ => Ok(next.run(request).await),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::context::Api;
 use super::error::ApiError;
+use super::request::unconditional;
 use super::{
     auth, caches, diff, events, fleet, groups, journal, openapi, orders, queries, reload, series, servers,
     status,
@@ -12,7 +13,7 @@ use super::{
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use switch::{Code, Refusal};
@@ -41,15 +42,15 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/groups/{name}/servers", get(groups::group_servers).post(servers::post_servers))
         .route("/v1/groups/{name}/servers/{*key}", one_server())
         .route("/v1/caches", get(caches::caches))
-        .route("/v1/caches/{name}/purge", post(caches::purge))
+        .route("/v1/caches/{name}/purge", post(caches::purge).layer(from_fn(unconditional)))
         .route("/v1/fleet", get(fleet::fleet))
-        .route("/v1/fleet/init", post(fleet::init))
-        .route("/v1/fleet/join", post(fleet::join))
-        .route("/v1/fleet/nodes/{node}", delete(fleet::remove))
-        .route("/v1/fleet/restore", post(fleet::restore))
-        .route("/v1/check", post(reload::check))
+        .route("/v1/fleet/init", post(fleet::init).layer(from_fn(unconditional)))
+        .route("/v1/fleet/join", post(fleet::join).layer(from_fn(unconditional)))
+        .route("/v1/fleet/nodes/{node}", delete(fleet::remove).layer(from_fn(unconditional)))
+        .route("/v1/fleet/restore", post(fleet::restore).layer(from_fn(unconditional)))
+        .route("/v1/check", post(reload::check).layer(from_fn(unconditional)))
         .route("/v1/journal", get(journal::journal))
-        .route("/v1/reload", post(reload::reload))
+        .route("/v1/reload", post(reload::reload).layer(from_fn(unconditional)))
         .route("/v1/events", get(events::events))
         .route("/v1/status", get(status::status))
         .route("/v1/series", get(series::series))
@@ -72,7 +73,7 @@ fn one_server() -> MethodRouter<Api> {
 }
 
 fn one_hold() -> MethodRouter<Api> {
-    put(orders::put_hold).delete(orders::delete_hold)
+    put(orders::put_hold).delete(orders::delete_hold).layer(from_fn(unconditional))
 }
 
 async fn nothing(request: Request) -> ApiError {

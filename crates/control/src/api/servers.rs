@@ -17,7 +17,7 @@ use axum::Extension;
 use axum::extract::State;
 use engine::modules::switch::GROUPS_NAME;
 use statistics::Window;
-use switch::{Action, GroupOrder, GroupVerb, Order, Refusal, ServerOrder, ServerParams, ServerVerb};
+use switch::{Action, Code, GroupOrder, GroupVerb, Order, Refusal, ServerOrder, ServerParams, ServerVerb};
 
 /// Shows a server
 #[utoipa::path(get, path = "/v1/groups/{name}/servers/{key}", tag = "groups",
@@ -50,7 +50,20 @@ pub(super) async fn put_server(
     conditions: Conditions,
     JsonBody(order): JsonBody<types::ServerParamsOrder>,
 ) -> Result<Tagged<Receipt>, ApiError> {
-    one_server(&api, (group, server), (caller, conditions), &order, ServerVerb::Add).await
+    let is_new = conditions.is_new;
+    let conditions = Conditions { is_new: false, ..conditions };
+    let added = one_server(&api, (group, server), (caller, conditions), &order, ServerVerb::Add).await;
+    added.map_err(|error| unmet(error, is_new))
+}
+
+/// Returns the refusal of what was to be new and is there: with `If-None-Match: *`, that of a condition.
+pub(super) fn unmet(ApiError(refusal): ApiError, is_new: bool) -> ApiError {
+    match refusal.code {
+        Code::ServerExists | Code::GroupExists if is_new => {
+            ApiError(Refusal { code: Code::EntryConflict, ..refusal })
+        }
+        _ => ApiError(refusal),
+    }
 }
 
 /// Sets parameters of a server

@@ -318,7 +318,7 @@ pub struct StoreCheck {
     pub faults: Vec<String>,
     /// What could not be checked, and why.
     pub unchecked: Vec<String>,
-    /// Defaults that the table has otherwise, or would change.
+    /// Defaults that the table has otherwise, or would change, and stores that there are not.
     pub notes: Vec<String>,
 }
 
@@ -340,7 +340,13 @@ fn check_copies(switches: &[Declared], made: &Made) -> StoreCheck {
         let StatePath::File(path) = &one.state else { continue };
         let name = &one.rules.name;
         let checked = StoreCopy::of(path).and_then(|copy| {
-            let Some(copy) = copy else { return Ok(Ok(None)) };
+            let Some(copy) = copy else {
+                check.notes.push(format!(
+                    "switch \"{name}\": there is no store {} yet, so that no key is lost",
+                    path.display()
+                ));
+                return Ok(Ok(None));
+            };
             let mut store = copy.open().map_err(|fault| copy.of_original(fault))?;
             let checked = startup::check(&mut store, &made.rules(&one.rules))
                 .map_err(|fault| copy.of_original(fault))?;

@@ -53,14 +53,21 @@ fn planned(
         return Ok(None);
     }
     let target = Arc::clone(&rules.default);
+    // The table may have gone back there before: then the commit moves no one.
+    let agrees = position.table.own_default().is_some_and(|(own, _)| *own == *target);
+    let reason = if agrees {
+        "the configuration agrees with the table again"
+    } else {
+        "the configuration was changed"
+    };
+    let meta = Meta { reason: Some(reason.to_owned()), ..meta };
     let action = Action::Default { former: former.unwrap_or(&target).clone(), target };
     switch::plan(&position.table, rules, &Order { action, meta }, &position.pending)
         .map(|plan| Some(plan).filter(|plan| !plan.unchanged))
 }
 
 fn meta(actor: &str, force: bool) -> Meta {
-    let reason = Some("the configuration was changed".to_owned());
-    Meta { actor: actor.to_owned(), reason, force, ..Meta::default() }
+    Meta { actor: actor.to_owned(), force, ..Meta::default() }
 }
 
 /// Fails unless the default that is in force once a configuration is has a target.
@@ -90,6 +97,20 @@ pub(super) fn note(rules: &Rules, table: &Table, former: Option<&Arc<str>>) -> O
     (own != &**target).then(|| {
         format!("switch \"{name}\": default: file says {target}, table says {own} since revision {revision}")
     })
+}
+
+impl DefaultCommit {
+    /// Returns what its gate has said against it, if it was committed all the same.
+    pub(super) fn forced_over(&self) -> Option<String> {
+        let is_refused = self.gate.iter().any(|result| !result.passed);
+        let text = || {
+            let Refusal { text, .. } = gate::refusal(&self.gate);
+            let to = self.commit.subjects.iter().find(|change| change.is_of_default());
+            let to = to.and_then(|change| change.after.as_deref()).unwrap_or_default();
+            format!("the default is {to} since revision {}, and {text}", self.commit.revision)
+        };
+        is_refused.then(text)
+    }
 }
 
 impl ControlState {

@@ -41,7 +41,10 @@ impl ControlHandle {
     /// Keeps the outcome of a reload in the journal: the configuration's number, or why it was refused.
     pub fn note_reload(&self, actor: &str, outcome: Result<u64, &str>) {
         let (subject, reason) = match outcome {
-            Ok(generation) => ("done", format!("configuration {generation}")),
+            Ok(generation) => match self.shared.forced_over() {
+                faults if faults.is_empty() => ("done", format!("configuration {generation}")),
+                faults => ("done", format!("configuration {generation}, forced: {}", faults.join("; "))),
+            },
             Err(fault) => ("refused", fault.to_owned()),
         };
         self.shared.journal.append(Occurrence {
@@ -53,6 +56,11 @@ impl ControlHandle {
             reason: Some(reason),
             count: 1,
         });
+    }
+
+    /// Returns what would have refused the last reload, had it not been forced.
+    pub(crate) fn forced_over(&self) -> Vec<String> {
+        self.shared.forced_over()
     }
 
     /// Keeps in the journal that kept responses were purged: of which zone, which keys, and how many there were.

@@ -32,6 +32,8 @@ pub(super) struct Prepared {
     beliefs: Beliefs,
     /// Changed defaults: stored before the configuration is in force.
     defaults: Vec<DefaultCommit>,
+    /// What would have refused it, had it not been forced.
+    forced_over: Vec<String>,
     /// Dropped last: then orders are committed again.
     reload_lock: OwnedRwLockWriteGuard<()>,
 }
@@ -133,7 +135,9 @@ pub(super) async fn prepare(state: &Rc<ControlState>, config: Arc<Config>) -> Re
         None => published.groups.clone(),
     };
     let routing = Arc::new(Routing { tables, groups });
-    Ok(Prepared { config, routing, sources, former, beliefs, defaults, reload_lock })
+    let mut forced_over = faults;
+    forced_over.extend(defaults.iter().filter_map(DefaultCommit::forced_over));
+    Ok(Prepared { config, routing, sources, former, beliefs, defaults, forced_over, reload_lock })
 }
 
 /// Gives an unused store the kind of keys of the new configuration.
@@ -190,7 +194,11 @@ pub(super) async fn commit_defaults(state: &Rc<ControlState>, prepared: &mut Pre
 
 /// Activates a prepared configuration.
 pub(super) fn apply(state: &Rc<ControlState>, prepared: Prepared) {
-    let Prepared { config, routing, sources, former, beliefs, defaults, reload_lock } = prepared;
+    let Prepared { config, routing, sources, former, beliefs, defaults, forced_over, reload_lock } = prepared;
+    for fault in &forced_over {
+        state.shared.log(Level::Warn, &format!("the reload was forced: {fault}"));
+    }
+    state.shared.set_forced_over(forced_over);
     let old = std::mem::take(&mut *state.switches.borrow_mut());
     let mut kept = vec![false; old.len()];
     let mut taken = Vec::new();

@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) ends_without_master_ms: AtomicU64,
     /// The next reload may leave entries behind.
     forced_reload: AtomicBool,
+    /// What the last reload that was forced has overridden.
+    forced_over: Mutex<Vec<String>>,
     pub(super) journal: Journal,
     /// This process among those with the same state folder, once there is such a folder.
     pub(super) presence: OnceLock<Arc<Presence>>,
@@ -59,6 +61,7 @@ impl Shared {
             logins: Arc::default(),
             ends_without_master_ms: AtomicU64::new(0),
             forced_reload: AtomicBool::new(false),
+            forced_over: Mutex::default(),
             journal,
             presence: OnceLock::new(),
             window_times: WindowTimes::default(),
@@ -87,6 +90,16 @@ impl Shared {
 
     pub(super) fn reload_is_forced(&self) -> bool {
         self.forced_reload.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a reload that is in force now has overridden.
+    pub(super) fn set_forced_over(&self, faults: Vec<String>) {
+        *self.forced_over.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// Returns what the last reload has overridden.
+    pub(super) fn forced_over(&self) -> Vec<String> {
+        self.forced_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Activates another configuration.

@@ -215,7 +215,10 @@ const DIRECTIVES: &[Directive] = &[
         let group = d.args.get(1).map(|word| word.str().map(str::to_owned)).transpose()?;
         once(b.draft.main.user.write(Some((user, group))), d)
     })
-    .doc("Who the worker process runs as when the master is root.")
+    .doc(
+        "Who the worker process runs as when the master is root. Without it that is `nobody`, with the group `nogroup` or \
+         `nobody`, whichever there is.",
+    )
     .example("user www-data www-data;"),
     Directive::new("env", Contexts::MAIN, Args::Exactly(1), "variable[=value]", |b, d| {
         let text = d.args[0].str()?;

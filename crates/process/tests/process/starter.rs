@@ -4,11 +4,14 @@ use crate::test_server::*;
 use nix::sys::signal::Signal;
 
 pub const TESTS: &[(&str, fn())] = &[
-    ("a_daemon_closes_its_starters_output", a_daemon_closes_its_starters_output),
-    ("a_failed_start_is_reported_to_the_starter", a_failed_start_is_reported_to_the_starter),
+    ("promise_14_a_daemon_closes_its_starters_output", promise_14_a_daemon_closes_its_starters_output),
+    (
+        "promise_14_a_failed_start_is_reported_to_the_starter",
+        promise_14_a_failed_start_is_reported_to_the_starter,
+    ),
     ("a_daemon_that_logs_to_stderr_keeps_it", a_daemon_that_logs_to_stderr_keeps_it),
     ("a_reload_away_from_stderr_closes_it", a_reload_away_from_stderr_closes_it),
-    ("an_upgraded_daemon_closes_stderr_too", an_upgraded_daemon_closes_stderr_too),
+    ("promise_14_an_upgraded_daemon_closes_stderr_too", promise_14_an_upgraded_daemon_closes_stderr_too),
     ("stderr_of_a_daemon_is_its_last_redirection", stderr_of_a_daemon_is_its_last_redirection),
     ("in_the_foreground_stderr_is_restored", in_the_foreground_stderr_is_restored),
 ];
@@ -16,7 +19,7 @@ pub const TESTS: &[(&str, fn())] = &[
 const CONF: &str = "listen unix:a.sock;\nword one;\nerror_log error.log;\n";
 const MODES: [&str; 2] = ["", "master_process off;\n"];
 
-fn a_daemon_closes_its_starters_output() {
+fn promise_14_a_daemon_closes_its_starters_output() {
     for mode in MODES {
         let server = TestServer::new(&format!("{mode}warn careful;\n{CONF}"));
         let (status, mut output) = server.start_piped();
@@ -28,7 +31,7 @@ fn a_daemon_closes_its_starters_output() {
     }
 }
 
-fn a_failed_start_is_reported_to_the_starter() {
+fn promise_14_a_failed_start_is_reported_to_the_starter() {
     for mode in MODES {
         let server = TestServer::new(&format!("{mode}{CONF}init_fails no-lua;\n"));
         let (status, mut output) = server.start_piped();
@@ -73,7 +76,7 @@ fn a_reload_away_from_stderr_closes_it() {
     }
 }
 
-fn an_upgraded_daemon_closes_stderr_too() {
+fn promise_14_an_upgraded_daemon_closes_stderr_too() {
     let server = TestServer::new(&CONF.replace("error.log", "stderr"));
     let (status, mut output) = server.start_piped();
     assert!(status.success());

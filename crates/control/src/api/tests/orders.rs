@@ -47,7 +47,67 @@ async fn an_order_on_a_condition() {
 }
 
 #[tokio::test]
-async fn an_order_on_the_state_of_its_key_alone() {
+async fn promise_15_an_order_on_what_is_not_there_yet() {
+    let api = TestApi::new("");
+    let new = [("if-none-match", "*")];
+    let to = |target: &str| json!({"target": target});
+    api.order_with("PUT", KEY, &new, to("green")).await.done();
+    for target in ["blue", "green"] {
+        let there = api.order_with("PUT", KEY, &new, to(target)).await;
+        assert_eq!((there.status, &*there.code()), (412, "entry_conflict"));
+    }
+    assert_eq!(api.data_plane.leads("a.example").as_deref(), Some("green"));
+    let commits = "/v1/switches/live/commits";
+    let both = json!({"changes": [{"key": "b", "target": "green"}, {"key": "a.example", "target": "blue"}]});
+    let one_there = api.order_with("POST", commits, &new, both).await;
+    assert_eq!((one_there.status, &*one_there.code()), (412, "entry_conflict"));
+    assert_eq!(api.data_plane.leads("b"), None, "all or none");
+    api.order_with("DELETE", KEY, &[], json!({})).await.done();
+    api.order_with("PUT", KEY, &new, to("blue")).await.done();
+    // What cannot be kept is not passed over.
+    for value in ["\"1\"", "\"entry-0\"", "", "*, *"] {
+        let odd = api.order_with("PUT", KEY, &[("if-none-match", value)], to("green")).await;
+        assert_eq!((odd.status, &*odd.code()), (400, "bad_request"), "{value}");
+    }
+    api.order("PUT", KEY, json!({"target": "green", "confirm_within": "10m"})).await.done();
+    let confirm = api.order_with("POST", "/v1/switches/live/confirm", &new, json!({})).await;
+    assert_eq!(confirm.code(), "bad_order");
+    for header in [("if-none-match", "*"), ("if-match", "\"1\"")] {
+        let hold = "/v1/switches/live/holds/a.example";
+        for (method, path) in [("PUT", hold), ("DELETE", hold), ("POST", "/v1/reload")] {
+            let refused = api.order_with(method, path, &[header], json!({})).await;
+            assert_eq!((refused.status, &*refused.code()), (400, "bad_request"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn promise_15_each_key_of_a_list_has_an_expectation_of_its_own() {
+    let api = TestApi::new("");
+    let commits = "/v1/switches/live/commits";
+    let first = json!({"changes": [{"key": "a", "target": "green"}, {"key": "b", "target": "blue"}]});
+    api.order("POST", commits, first).await.done();
+    let swap = |a: &str, b: &str, c: u64| {
+        json!({"changes": [
+            {"key": "a", "target": "blue", "expect_route": a},
+            {"key": "b", "target": "green", "expect_route": b, "expect_revision": 1},
+            {"key": "c", "target": "green", "expect_revision": c}]})
+    };
+    for (a, b, c, key) in [("blue", "blue", 0, "a"), ("green", "default", 0, "b"), ("green", "blue", 1, "c")]
+    {
+        let refused = api.order("POST", commits, swap(a, b, c)).await;
+        assert_eq!((refused.status, &*refused.code()), (412, "entry_conflict"));
+        assert!(refused.json()["text"].as_str().unwrap().contains(&format!("\"{key}\"")), "{key}");
+    }
+    assert_eq!(api.data_plane.leads("a").as_deref(), Some("green"));
+    api.order("POST", commits, swap("green", "blue", 0)).await.done();
+    assert_eq!(api.data_plane.leads("a").as_deref(), Some("blue"));
+    let odd = json!({"changes": [{"key": "a", "target": "blue", "expect_route": "a=b=c"}]});
+    assert_eq!(api.order("POST", commits, odd).await.code(), "bad_route");
+}
+
+#[tokio::test]
+async fn promise_15_an_order_on_the_state_of_its_key_alone() {
     let api = TestApi::new("");
     api.order("PUT", KEY, json!({"target": "green"})).await.done();
     let tag = api.get(KEY).await.header("etag").to_owned();
@@ -71,7 +131,7 @@ async fn an_order_on_the_state_of_its_key_alone() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_probably_not_meant_is_refused_or_noted() {
+async fn promise_10_a_key_that_is_probably_not_meant_is_refused_or_noted() {
     let api = TestApi::new("");
     api.order("PUT", "/v1/switches/live/keys/shop.example.com", json!({"target": "green"})).await.done();
     let to = |key: &str, order: Value| {
@@ -143,7 +203,7 @@ async fn an_order_that_changed_nothing_is_not_carried_out_later() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_keys_are_one_commit() {
+async fn promise_18_a_hundred_thousand_keys_are_one_commit() {
     const PATH: &str = "/v1/switches/live/commits";
     let api = TestApi::new("");
     let changes: Vec<String> = (0..100_000)

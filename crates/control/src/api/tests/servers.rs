@@ -139,6 +139,14 @@ async fn a_group_is_made_shown_and_removed() {
     let undone = api.order("POST", "/v1/switches/groups/undo", json!({})).await.done();
     assert_eq!(undone["of"], 2);
     assert_eq!(api.get("/v1/groups/teal").await.done()["servers"].as_array().unwrap().len(), 2);
+    let new = [("if-none-match", "*")];
+    for path in ["/v1/groups/teal", "/v1/groups/green/servers/127.0.0.1:2"] {
+        let there = api.order_with("PUT", path, &new, json!({})).await;
+        assert_eq!((there.status, &*there.code()), (412, "entry_conflict"), "{path}");
+    }
+    for (method, path) in [("PATCH", "/v1/groups/green/servers/127.0.0.1:2"), ("DELETE", "/v1/groups/teal")] {
+        assert_eq!(api.order_with(method, path, &new, json!({})).await.code(), "bad_order", "{method}");
+    }
     for (name, code) in [("Teal", "bad_group"), ("blue", "group_exists"), ("10.0.0.1", "bad_group")] {
         assert_eq!(api.order("PUT", &format!("/v1/groups/{name}"), json!({})).await.code(), code, "{name}");
     }

@@ -183,6 +183,13 @@ pub struct OneChange {
     /// Removes the entry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
+    /// Only if this key's requests follow this route now: `blue`, `green=10 blue=90`, or `default` for a key without an entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "blue")]
+    pub expect_route: Option<String>,
+    /// Only if this key's own entry has this revision; 0 for a key without an entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_revision: Option<u64>,
 }
 
 /// Confirms a commit, so that it is not reverted.
@@ -288,7 +295,8 @@ pub struct ReleaseOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadOrder {
-    /// Also if entries of switches are left behind that the new configuration does not have.
+    /// Also if switches with keys are removed or renamed, or the gate of a changed default refuses. Log, journal and answer say
+    /// what was overridden.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }
@@ -296,7 +304,7 @@ pub struct ReloadOrder {
 /// The outcome of a reload: the new configuration is active.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
-    /// Warnings, as the error log has them.
+    /// Warnings, as the error log has them, and what was overridden by force.
     pub findings: Vec<String>,
 }
 

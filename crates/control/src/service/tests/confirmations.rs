@@ -42,7 +42,7 @@ async fn reverts(events: &mut tokio::sync::broadcast::Receiver<Arc<crate::Event>
 }
 
 #[tokio::test]
-async fn of_two_windows_one_over_the_other_neither_leaves_an_unconfirmed_route() {
+async fn promise_4_of_two_windows_neither_leaves_an_unconfirmed_route() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let mut events = control.events(None).live;
@@ -64,7 +64,7 @@ async fn of_two_windows_one_over_the_other_neither_leaves_an_unconfirmed_route()
 }
 
 #[tokio::test]
-async fn undoing_a_decision_passes_over_what_was_not_confirmed_beneath_it() {
+async fn promise_4_undoing_a_decision_passes_over_what_was_not_confirmed_beneath_it() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let mut events = control.events(None).live;

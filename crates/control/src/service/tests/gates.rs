@@ -174,7 +174,7 @@ fn answering(answer: impl Fn(usize, &str) -> String + Send + 'static) -> u16 {
 }
 
 #[tokio::test]
-async fn a_flapping_server_does_not_pass() {
+async fn promise_17_a_flapping_server_does_not_pass() {
     let flapping = answering(|number, _| {
         if number % 2 == 0 {
             OK.to_owned()
