@@ -8,7 +8,7 @@ use super::Finding;
 const PAGE: &str = "docs/promises.md";
 /// Where every sentence is quoted, beside those in tables: from a heading on, up to the next of its level.
 const QUOTED: [(&str, &str); 2] = [("SECURITY.md", "## Promises"), ("docs/limits.md", "# Limits")];
-/// Tables whose last column names tests.
+/// Tables whose last column names tests. Rows and tests of the last one have numbers.
 const TABLES: [&str; 3] = [PAGE, "docs/limits.md", "docs/switching-promises.md"];
 
 /// Adds what is wrong in these documents, among the tracked files.
@@ -28,6 +28,15 @@ pub(super) fn check(files: &[(String, String)], found: &mut Vec<Finding>) {
                 add(name, "there is no such test");
             }
         }
+    }
+    let page = rows(text(TABLES[2]));
+    let has = |of: &str, it: &str| page.iter().any(|(_, row)| row[0] == of && row[1..].concat().contains(it));
+    let cases = files.iter().filter_map(|(path, _)| path.strip_prefix("cases/")?.strip_suffix(".case"));
+    let is_unlisted = |name: &&str| number_of(name).is_some_and(|of| !has(of, &format!("`{name}`")));
+    let last = page.iter().filter_map(|(_, row)| row[0].parse::<u32>().ok()).max().unwrap_or(0);
+    let untested = (1..=last).map(|of| of.to_string()).filter(|of| !has(of, &format!("`promise_{of}_")));
+    for name in tests.iter().copied().chain(cases).filter(is_unlisted).map(str::to_owned).chain(untested) {
+        found.push(Finding::new(TABLES[2], 0, "promise", &name, "there is no such row, or no such test"));
     }
     let cells = rows(text(PAGE)).into_iter().map(|(line, row)| (line, row[0].clone()));
     let notes = (1..)
@@ -56,7 +65,7 @@ pub(super) fn check(files: &[(String, String)], found: &mut Vec<Finding>) {
     }
 }
 
-/// Returns the names of the tests in a file, of the invariants of a simulation, and of a fuzz target.
+/// Returns the names of the tests in a file or its table, of the invariants of a simulation, and of a fuzz target.
 fn tests<'a>(path: &'a str, text: &'a str) -> Vec<&'a str> {
     let mut names = Vec::new();
     let mut is_test = false;
@@ -66,11 +75,17 @@ fn tests<'a>(path: &'a str, text: &'a str) -> Vec<&'a str> {
             names.extend(name.split(['(', '<']).next());
         }
     }
-    if path.contains("simulat") {
+    if path.contains("simulat") || path.starts_with("crates/process/tests/") {
         names.extend(text.split('"').skip(1).step_by(2));
     }
     names.extend(path.strip_prefix("fuzz/fuzz_targets/").and_then(|name| name.strip_suffix(".rs")));
     names
+}
+
+/// Returns the number in the name of a test (`promise_7_…`) or of a case (`switch/promise-7-…`).
+fn number_of(name: &str) -> Option<&str> {
+    let rest = name.rsplit('/').next()?.strip_prefix("promise")?.strip_prefix(['_', '-'])?;
+    rest.split(['_', '-']).next().filter(|number| number.parse::<u32>().is_ok())
 }
 
 /// Returns true if a case file has this name, below `cases/` and without its ending; `*` stands for any letters.
@@ -143,6 +158,11 @@ mod tests {
             found("", page("| One end. | `it_holds` |\n")),
             ["docs/promises.md:One end. no document says so any more"]
         );
+        let rows = page("| 1 | a | `promise_1_a`, `promise_2_b` |\n| 3 | c | `promise_1_a` |\n");
+        let tests = "#[test]\nfn promise_1_a() {}\n#[test]\nfn promise_2_b() {}\n".to_owned();
+        let mut numbered = Vec::new();
+        check(&[(TABLES[2].to_owned(), rows), ("a.rs".to_owned(), tests)], &mut numbered);
+        assert!(numbered.iter().map(|one| &*one.subject).eq(["promise_2_b", "2", "3"]));
         let row = |test: &str| found("One end.", page(&format!("| One end. | {test} |\n")));
         assert_eq!(row("by hand"), ["docs/promises.md:One end. has no test"]);
         for gone in ["helper", "it_held", "a/b", "a/x-*"] {

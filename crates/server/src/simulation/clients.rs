@@ -80,7 +80,10 @@ fn think_up(world: &World, wire: &Rc<Wire>, seeded: &mut Seeded) -> Vec<Rc<Asked
     let requests = (1..=count).map(|number| {
         let mut all = world.asked.borrow_mut();
         let id = all.len() as u64 + 1;
-        let method = *seeded.one_of(&["GET", "GET", "GET", "PUT", "POST"]);
+        let method = match world.settings.dawdling {
+            false => *seeded.one_of(&["GET", "GET", "GET", "PUT", "POST"]),
+            true => *seeded.one_of(&["GET", "PUT", "POST"]),
+        };
         let len = if method == "GET" { 0 } else { *seeded.one_of(&[0, 5, 900, 3_000, 60_000]) };
         let old = number == count && seeded.chance(10);
         let asked = Rc::new(Asked {
@@ -131,7 +134,7 @@ async fn converse(world: &Rc<World>, wire: Rc<Wire>, seeded: &mut Seeded) {
     let answered = Rc::new(Notify::new());
     let pipelines = seeded.chance(25);
     let turn = (!pipelines).then(|| Rc::clone(&answered));
-    let writing = spawn_local(say(requests.clone(), turn, seeded.fork()));
+    let writing = spawn_local(say(requests.clone(), turn, world.settings.dawdling, seeded.fork()));
     if let Manner::Leaves(after_ms) = manner {
         let wire = Rc::clone(&wire);
         spawn_local(async move {
@@ -154,7 +157,7 @@ async fn converse(world: &Rc<World>, wire: Rc<Wire>, seeded: &mut Seeded) {
 }
 
 /// Sends the requests, each when the one before is answered, or at once.
-async fn say(requests: Vec<Rc<Asked>>, turn: Option<Rc<Notify>>, mut seeded: Seeded) {
+async fn say(requests: Vec<Rc<Asked>>, turn: Option<Rc<Notify>>, dawdling: bool, mut seeded: Seeded) {
     let count = requests.len();
     for (number, asked) in requests.into_iter().enumerate() {
         if number > 0
@@ -172,10 +175,16 @@ async fn say(requests: Vec<Rc<Asked>>, turn: Option<Rc<Notify>>, mut seeded: See
         let mut at = 0;
         asked.begun.set(Some(Instant::now()));
         let pieces = seeded.chance(40);
+        let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+        let pause_ms = if dawdling && seeded.chance(70) { seeded.within(1..=400) } else { 0 };
         while at < bytes.len() {
-            let most = if pieces { 1 + seeded.below(bytes.len() - at) } else { bytes.len() - at };
+            let end = if pause_ms > 0 && at < head { head } else { bytes.len() };
+            let most = if pieces { 1 + seeded.below(end - at) } else { end - at };
             let Ok(count) = asked.wire.write(&bytes[at..at + most]).await else { return };
             at += count;
+            if pause_ms > 0 && at == head && at < bytes.len() {
+                sleep(Duration::from_millis(pause_ms)).await;
+            }
             if pieces && at < bytes.len() && seeded.chance(30) {
                 sleep(Duration::from_millis(seeded.within(1..=9))).await;
             }

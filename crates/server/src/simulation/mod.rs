@@ -57,19 +57,61 @@ fn simulation_relay() {
         ],
         usual: 150,
         kept: &[20_826],
-        run: |seeded| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .on_thread_unpark(transport::clock::turn)
-                .build_local(tokio::runtime::LocalOptions::default());
-            simulated::enter(Some(simulated::World { epoch_us: system_us, ask_disk }));
-            runtime.unwrap().block_on(live(seeded));
-            WORLD.take();
-            JUMPED_US.set(None);
-            simulated::enter(None);
+        run: |mut seeded| {
+            let fate = Fate::draw(&mut seeded);
+            let settings = Settings::draw(&mut seeded);
+            run(fate, settings, seeded);
         },
     });
+}
+
+/// Requests that have not asked their switch yet, one publication after the other: clients send a head and think about the body,
+/// and nothing else goes wrong.
+#[test]
+fn simulation_undecided() {
+    explore(&Scenario {
+        name: "undecided",
+        invariants: &[
+            "own-answer",
+            "well-framed",
+            "whole-is-whole",
+            "what-came-goes",
+            "no-false-alarm",
+            "reuse-safe",
+            "sent-once",
+            "request-whole",
+            "memory-bounded",
+            "timer-never-early",
+            "timer-in-time",
+            "blames-no-peer",
+            "relay-ends",
+            "idle-bound",
+            "nothing-left",
+            "undecided-goes-new",
+            "drained-gets-none",
+        ],
+        usual: 150,
+        kept: &[],
+        run: |mut seeded| {
+            let fate = Fate::mild(&mut seeded);
+            let settings = Settings::undecided(&mut seeded);
+            run(fate, settings, seeded);
+        },
+    });
+}
+
+/// Runs a world on a clock of its own.
+fn run(fate: Fate, settings: Settings, seeded: Seeded) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .on_thread_unpark(transport::clock::turn)
+        .build_local(tokio::runtime::LocalOptions::default());
+    simulated::enter(Some(simulated::World { epoch_us: system_us, ask_disk }));
+    runtime.unwrap().block_on(live(fate, settings, seeded));
+    WORLD.take();
+    JUMPED_US.set(None);
+    simulated::enter(None);
 }
 
 thread_local! {
@@ -146,6 +188,12 @@ impl Fate {
         }
     }
 
+    /// Clients may be rude and the clock may jump; everything else goes well.
+    fn mild(seeded: &mut Seeded) -> Fate {
+        let (rude, jumps) = (seeded.chance(30), seeded.chance(30));
+        Fate { faulty: 0, unreachable: 0, full_disk: 0, silent: false, rude, cuts: false, jumps }
+    }
+
     /// Returns true if only the origins decide how long something takes.
     fn is_undisturbed(&self) -> bool {
         self.full_disk == 0 && !(self.rude || self.cuts)
@@ -194,10 +242,8 @@ fn between_ms(since: Instant, until: Instant) -> u64 {
 const LATE_MS: u64 = 10;
 
 /// Runs a world: clients come and go, and fate strikes.
-async fn live(mut seeded: Seeded) {
+async fn live(fate: Fate, settings: Settings, mut seeded: Seeded) {
     JUMPED_US.set(Some((Instant::now(), 0)));
-    let fate = Fate::draw(&mut seeded);
-    let settings = Settings::draw(&mut seeded);
     tell!("{settings:?}");
     let harness = Harness::open(&settings.text());
     let world = Rc::new(World {

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) send_rate: u64,
     /// A switch leads to one of two groups.
     pub(super) switched: bool,
+    /// Clients pause between head and body, and tables are published often.
+    pub(super) dawdling: bool,
 }
 
 /// How many origins there are.
@@ -59,6 +61,19 @@ impl Settings {
             send_rate: if seeded.chance(8) { 60_000 } else { 0 },
             // Not drawn, so that the worlds without a switch stay what they were.
             switched: seeded.clone().fork().chance(30),
+            dawdling: false,
+        }
+    }
+
+    /// Draws those of a world in which most requests wait for their bodies before they ask their switch.
+    pub(super) fn undecided(seeded: &mut Seeded) -> Settings {
+        let drawn = Settings::draw(seeded);
+        Settings {
+            switched: true,
+            dawdling: true,
+            request_buffering: seeded.chance(85),
+            body_ms: 900,
+            ..drawn
         }
     }
 

@@ -119,8 +119,9 @@ pub(super) async fn move_about(world: Rc<World>, mut seeded: Seeded) {
     let thread = Rc::clone(&world.harness.thread);
     let Ok(key) = Key::parse(KeyKind::Host, b"a.example", 255) else { return };
     let mut before = Arc::new(Table::default());
+    let longest_ms = if world.settings.dawdling { 80 } else { 300 };
     for number in 1.. {
-        sleep(Duration::from_millis(seeded.within(0..=300))).await;
+        sleep(Duration::from_millis(seeded.within(0..=longest_ms))).await;
         let side = number as usize % 2;
         tell!("{} is published", SIDES[side]);
         let entry = (key.clone(), SIDES[side].parse().expect("a route"), number);

@@ -195,11 +195,6 @@ impl SwitchRecord {
         self.inherited
     }
 
-    /// Returns the choices that were made for this request itself.
-    pub fn own_choices(&self) -> &[Choice] {
-        &self.choices[self.inherited..self.made]
-    }
-
     /// Notes that the request goes to an upstream now.
     pub(crate) fn lead(&mut self) {
         self.leads = true;

@@ -29,7 +29,7 @@ struct Scenario {
     test: &'static str,
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     lower_floors("peers", "peers::peers"),
     lower_floors("orders", "orders::orders"),
     lower_floors("confirmations", "confirmations::confirmations"),
@@ -41,6 +41,12 @@ const SCENARIOS: [Scenario; 10] = [
         package: "pointsman-server",
         target: &["--lib"],
         test: "simulation::simulation_relay",
+    },
+    Scenario {
+        name: "undecided",
+        package: "pointsman-server",
+        target: &["--lib"],
+        test: "simulation::simulation_undecided",
     },
     Scenario {
         name: "control",
