@@ -4,6 +4,8 @@ use crate::client::Failure;
 use crate::folder;
 use crate::schedule::{self, Window};
 use engine::modules::acme::{CertificateFacts, Wanted};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use std::time::SystemTime;
 
 /// What is known of a certificate.
@@ -16,6 +18,8 @@ pub(crate) struct Certificate {
     /// When the file was changed that is in force.
     pub(crate) changed: Option<SystemTime>,
     pub(crate) facts: Option<CertificateFacts>,
+    /// The certificate itself, in DER.
+    pub(crate) leaf: Option<Vec<u8>>,
     pub(crate) window: Option<Window>,
     /// When the issuer is asked for the window.
     pub(crate) window_at_s: u64,
@@ -38,6 +42,7 @@ impl Certificate {
             key_file: format!("{name}.key"),
             changed: None,
             facts: None,
+            leaf: None,
             window: None,
             window_at_s: 0,
             due_s: 0,
@@ -57,6 +62,18 @@ impl Certificate {
         names.join(", ")
     }
 
+    /// Returns what it is called.
+    pub(crate) fn name(&self) -> &str {
+        self.file.strip_suffix(".pem").unwrap_or(&self.file)
+    }
+
+    /// Notes that it is revoked: another one is due at once, or with the next handshake.
+    pub(crate) fn revoked(&mut self) {
+        (self.facts, self.leaf, self.window, self.changed) = (None, None, None, None);
+        (self.window_at_s, self.failures) = (0, 0);
+        self.due_s = if self.is_on_demand { u64::MAX } else { 0 };
+    }
+
     /// Notes what is in force.
     pub(crate) fn set(&mut self, facts: CertificateFacts) {
         (self.window, self.window_at_s, self.failures) = (None, 0, 0);
@@ -70,4 +87,9 @@ impl Certificate {
         self.due_s = schedule::retry_s(now_s, self.failures, failure.cause, failure.retry_after_s, self.seed);
         self.due_s - now_s
     }
+}
+
+/// Returns the DER of the first certificate in a PEM.
+pub(crate) fn leaf_of(pem: &[u8]) -> Option<Vec<u8>> {
+    CertificateDer::pem_slice_iter(pem).next()?.ok().map(|leaf| leaf.to_vec())
 }

@@ -3,6 +3,7 @@
 //! Owns the bounds on both, and the queue to the issuers' tasks. Must never say which names may have a certificate: who asks
 //! has looked that up, or the task asks a server.
 
+use crate::revocation::{IssuedCertificate, Revocation, RevokeFault, RevokeReason, RevokeReply};
 use engine::modules::acme::{OnDemand, Wanted};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,8 +63,17 @@ pub enum Held {
     Good,
 }
 
+/// What may be revoked, and what is to be.
+#[derive(Default)]
+pub(crate) struct Revocations {
+    /// By issuer.
+    pub(crate) listed: HashMap<Arc<str>, Vec<IssuedCertificate>>,
+    pub(crate) queue: VecDeque<Revocation>,
+}
+
 struct Shared {
     state: Mutex<State>,
+    revocations: Mutex<Revocations>,
     news: watch::Sender<()>,
 }
 
@@ -73,13 +83,23 @@ pub struct Demands(Arc<Shared>);
 
 impl Default for Demands {
     fn default() -> Demands {
-        Demands(Arc::new(Shared { state: Mutex::default(), news: watch::Sender::new(()) }))
+        let (state, revocations) = Default::default();
+        Demands(Arc::new(Shared { state, revocations, news: watch::Sender::new(()) }))
     }
 }
 
 impl Demands {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn revocations(&self) -> MutexGuard<'_, Revocations> {
+        self.0.revocations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the issuers' tasks look what is asked of them.
+    pub(crate) fn wake_tasks(&self) {
+        self.0.news.send_replace(());
     }
 
     /// Returns what is in force.
@@ -126,7 +146,7 @@ impl Demands {
         let demanded = Demanded { on_demand: on_demand.clone(), name: name.to_owned(), wanted };
         state.queue.push_back((Arc::clone(issuer), demanded));
         drop(state);
-        self.0.news.send_replace(());
+        self.wake_tasks();
         Some(receiver)
     }
 
@@ -168,6 +188,11 @@ impl Demands {
         state.wake(id);
     }
 
+    /// Notes that what was in force is so no more: the next handshake orders another one.
+    pub(crate) fn revoked(&self, id: &str) {
+        self.state().in_force.remove(id);
+    }
+
     /// Notes that nothing is ordered for a name until then, and wakes who waits for it.
     pub(crate) fn refuse(&self, id: &Arc<str>, until_s: u64) {
         let mut state = self.state();
@@ -180,6 +205,45 @@ impl Demands {
         let mut state = self.state();
         state.queue.retain(|(of, _)| **of != *issuer);
         state.pending.retain(|_, pending| *pending.issuer != *issuer);
+        drop(state);
+        let mut revocations = self.revocations();
+        revocations.listed.remove(issuer);
+        revocations.queue.retain(|known| *known.certificate.issuer != *issuer);
+    }
+}
+
+impl Demands {
+    /// Returns the certificates that were issued, by issuer and name.
+    pub fn issued_certificates(&self) -> Vec<IssuedCertificate> {
+        let mut all: Vec<IssuedCertificate> = self.revocations().listed.values().flatten().cloned().collect();
+        all.sort_by(|one, other| (&one.issuer, &one.name).cmp(&(&other.issuer, &other.name)));
+        all
+    }
+
+    /// Has the certificate revoked that is called so: by its own name, or by one that it is for.
+    pub fn revoke(&self, name: &str, reason: RevokeReason, reply: RevokeReply) {
+        let all = self.issued_certificates();
+        let mut found: Vec<&IssuedCertificate> = all.iter().filter(|known| known.is_called(name)).collect();
+        if let Some(exact) = found.iter().position(|known| known.name == name) {
+            found = vec![found[exact]];
+        }
+        let names = |of: &[&IssuedCertificate]| of.iter().map(|known| known.name.clone()).collect();
+        match found[..] {
+            [certificate] => {
+                let certificate = certificate.clone();
+                self.revocations().queue.push_back(Revocation { certificate, reason, reply });
+                self.wake_tasks();
+            }
+            [] => reply(Err(RevokeFault::Unknown(all.iter().map(|known| known.name.clone()).collect()))),
+            _ => reply(Err(RevokeFault::Ambiguous(names(&found)))),
+        }
+    }
+
+    /// Takes the next revocation for an issuer.
+    pub(crate) fn take_revocation(&self, issuer: &str) -> Option<Revocation> {
+        let mut revocations = self.revocations();
+        let at = revocations.queue.iter().position(|known| *known.certificate.issuer == *issuer)?;
+        revocations.queue.remove(at)
     }
 }
 
@@ -300,5 +364,44 @@ mod tests {
         demands.forget("one");
         assert_eq!(waits.try_recv(), Err(TryRecvError::Closed));
         assert!(demands.ask(&issuer, &on_demand, "a.example.com", NOW_S).is_some());
+    }
+
+    fn listed(name: &str, issuer: &str, names: &[&str]) -> IssuedCertificate {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        IssuedCertificate { name: name.to_owned(), issuer: issuer.into(), names, until_s: 0 }
+    }
+
+    #[test]
+    fn certificate_is_found_by_its_own_name_or_one_that_it_is_for() {
+        let demands = Demands::default();
+        let one = listed("a.example-1", "one", &["a.example", "www.a.example"]);
+        let two = listed("a.example-2", "two", &["a.example"]);
+        for known in [&one, &two] {
+            demands.revocations().listed.insert(Arc::clone(&known.issuer), vec![known.clone()]);
+        }
+        let asked = |name: &str| {
+            let answer = Arc::new(Mutex::new(None));
+            let reply = Arc::clone(&answer);
+            demands.revoke(
+                name,
+                RevokeReason::Superseded,
+                Box::new(move |outcome| {
+                    *reply.lock().unwrap() = Some(outcome);
+                }),
+            );
+            answer.lock().unwrap().take()
+        };
+        let both = || vec!["a.example-1".to_owned(), "a.example-2".to_owned()];
+        assert_eq!(asked("none.example"), Some(Err(RevokeFault::Unknown(both()))));
+        assert_eq!(asked("A.example"), Some(Err(RevokeFault::Ambiguous(both()))));
+        assert_eq!(asked("www.a.example"), None);
+        assert_eq!(asked("a.example-2"), None);
+        assert_eq!(demands.take_revocation("one").unwrap().certificate, one);
+        assert!(demands.take_revocation("one").is_none());
+        demands.take_revocation("two").unwrap().refuse_as_follower();
+        assert_eq!(asked("a.example-2"), None);
+        demands.forget("two");
+        assert!(demands.take_revocation("two").is_none());
+        assert_eq!(demands.issued_certificates(), [one]);
     }
 }

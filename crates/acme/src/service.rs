@@ -4,7 +4,7 @@
 //! one that has it puts into the folder.
 
 use crate::account;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, leaf_of};
 use crate::client::{Failure, IssuerClient, now_s};
 use crate::demands::{Demands, InForce};
 use crate::folder::{Folder, Lock};
@@ -197,6 +197,9 @@ impl IssuerTask {
                 }
             }
             self.load(folder);
+            while let Some(revocation) = self.demands.take_revocation(&self.issuer.name) {
+                revocation.refuse_as_follower();
+            }
             // The process that orders is asked by its own handshakes.
             while let Some(demanded) = self.demands.take(&self.issuer.name) {
                 self.demands.refuse(&demanded.wanted.id, now_s() + LOOK.as_secs());
@@ -215,13 +218,20 @@ impl IssuerTask {
                 continue;
             }
             let place = folder.path(&known.file).display().to_string();
+            let mut leaf = None;
             let installed = match folder.read(&known.file) {
-                Ok(Some(pem)) => self.traffic.install(&known.wanted, &place, &pem),
+                Ok(Some(pem)) => {
+                    leaf = leaf_of(&pem);
+                    self.traffic.install(&known.wanted, &place, &pem)
+                }
                 Ok(None) => continue,
                 Err(error) => Err(error.to_string()),
             };
             let known = &mut self.certificates[at];
             known.changed = changed;
+            if installed.is_ok() {
+                known.leaf = leaf;
+            }
             match installed {
                 Ok(facts) => self.set(at, facts),
                 Err(why) => self.log(Level::Error, format_args!("\"{place}\" cannot be used: {why}")),
@@ -238,6 +248,7 @@ impl IssuerTask {
             self.demands.issued(&known.wanted.id, InForce { due_s: known.due_s, until_s });
             known.due_s = u64::MAX;
         }
+        self.list();
     }
 
     /// Orders each certificate when it is due, and what handshakes ask for. Does not end.
@@ -248,6 +259,9 @@ impl IssuerTask {
             let now = now_s();
             if news.has_changed().unwrap_or(false) {
                 news.mark_unchanged();
+                while let Some(revocation) = self.demands.take_revocation(&self.issuer.name) {
+                    self.revoke(revocation, folder).await;
+                }
                 while let Some(demanded) = self.demands.take(&self.issuer.name) {
                     self.order_demanded(demanded, folder).await;
                 }
@@ -322,7 +336,10 @@ impl IssuerTask {
         }
     }
 
-    async fn open_account(&mut self, folder: Option<&Folder>) -> Result<(Account, IssuerClient), Failure> {
+    pub(crate) async fn open_account(
+        &mut self,
+        folder: Option<&Folder>,
+    ) -> Result<(Account, IssuerClient), Failure> {
         if let Some((account, client)) = &self.account {
             return Ok((account.clone(), client.clone()));
         }
@@ -368,6 +385,7 @@ impl IssuerTask {
             facts.map_err(|why| Failure::refused(format!("what it has issued cannot be used: {why}")))?;
         let known = &mut self.certificates[at];
         known.changed = folder.and_then(|folder| folder.changed(&known.file));
+        known.leaf = leaf_of(&pem);
         let until_s = facts.until_s;
         self.set(at, facts);
         Ok(until_s)

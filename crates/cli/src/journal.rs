@@ -13,7 +13,7 @@ const PAGE: usize = 1_000;
 /// How many pages are searched: more than a journal keeps.
 const PAGES: usize = 100;
 /// The kinds of entries that are known; no commit has them.
-pub(crate) const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 12] = [
     "hold",
     "release",
     "expire",
@@ -22,6 +22,7 @@ pub(crate) const KINDS: [&str; 11] = [
     "start",
     "upgrade",
     "purge",
+    "revoke",
     "discovered",
     "refused",
     "lost",

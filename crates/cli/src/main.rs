@@ -7,6 +7,7 @@
 
 mod backup;
 mod cache;
+mod certificate;
 mod check;
 mod client;
 mod commits;

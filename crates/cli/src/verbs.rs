@@ -5,9 +5,9 @@
 use crate::error::{CODES, Code, Error};
 use crate::session::GlobalOptions;
 use crate::{
-    backup, cache, compare, completions, confirm, dashboard, diff, fleet, group, history, hold, list, man,
-    receipt, release, reload, restore, server_verb, show, split, starter, status, switch, top, undo, upgrade,
-    wait, watch,
+    backup, cache, certificate, compare, completions, confirm, dashboard, diff, fleet, group, history, hold,
+    list, man, receipt, release, reload, restore, server_verb, show, split, starter, status, switch, top,
+    undo, upgrade, wait, watch,
 };
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -50,6 +50,7 @@ enum Verb {
     Server(server_verb::Server),
     Group(group::GroupCommand),
     Cache(cache::CacheCommand),
+    Certificate(certificate::CertificateCommand),
     Fleet(fleet::FleetCommand),
     Hold(hold::Hold),
     Release(release::Release),
@@ -189,6 +190,7 @@ fn act(line: &Line) -> Result<Code, Error> {
         Verb::Server(verb) => verb.run(&global.session()?),
         Verb::Group(verb) => verb.run(&global.session()?),
         Verb::Cache(verb) => verb.run(&global.session()?),
+        Verb::Certificate(verb) => verb.run(&global.session()?),
         Verb::Fleet(verb) => verb.run(&global.session()?),
         Verb::Hold(verb) => verb.run(&global.session()?),
         Verb::Release(verb) => verb.run(&global.session()?),

@@ -2,6 +2,7 @@
 //!
 //! Owns: the trait and the values that cross it. Must never: prescribe how requests are served.
 
+use acme::{IssuedCertificate, RevokeFault, RevokeReason, RevokeReply};
 use engine::Routing;
 use engine::host::Counters;
 use engine::modules::proxy::cache::CacheZone;
@@ -61,6 +62,16 @@ pub trait DataPlane: Send + Sync + 'static {
     /// there were.
     fn purge(&self, zones: Vec<CacheZone>, keys: Option<Vec<Vec<u8>>>, reply: Reply<u64>) {
         drop((zones, keys, reply));
+    }
+    /// Returns the certificates that ACME has issued and that are in use.
+    fn issued_certificates(&self) -> Vec<IssuedCertificate> {
+        Vec::new()
+    }
+    /// Has the certificate revoked that is called so; one answer when that has ended. A dropped reply means that its issuer is not asked
+    /// any more.
+    fn revoke(&self, name: &str, reason: RevokeReason, reply: RevokeReply) {
+        let _ = (name, reason);
+        reply(Err(RevokeFault::Unknown(Vec::new())));
     }
     /// Reloads the configuration for this actor; one answer when that has ended. A dropped reply means that there is no
     /// master process.

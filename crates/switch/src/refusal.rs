@@ -82,6 +82,7 @@ codes! {
     NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out, or streams are open.";
     Overtaken "overtaken" 409 "While the order waited, its hold was released or a newer order changed its key.";
     ConfigRefused "config_refused" 422 "The new configuration was rejected; the previous one stays active.";
+    IssuerFailed "issuer_failed" 502 "The issuer of the certificate did not do what was ordered.";
     BadRequest "bad_request" 400 "The request is malformed.";
     Unauthorized "unauthorized" 401 "The request requires authentication.";
     Forbidden "forbidden" 403 "The caller is not allowed to do this.";

@@ -200,6 +200,7 @@ fn provoke(code: Code) -> Option<Refusal> {
         | Code::NotDrained
         | Code::Overtaken
         | Code::ConfigRefused
+        | Code::IssuerFailed
         | Code::BadRequest
         | Code::Unauthorized
         | Code::Forbidden
@@ -244,6 +245,7 @@ fn every_code_has_a_case_here_or_is_of_the_control_plane() {
             "not_drained",
             "overtaken",
             "config_refused",
+            "issuer_failed",
             "bad_request",
             "unauthorized",
             "forbidden",

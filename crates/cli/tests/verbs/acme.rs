@@ -291,6 +291,62 @@ fn certificates_are_issued_renewed_and_found_after_a_restart() {
 }
 
 #[test]
+fn revoked_certificate_is_replaced_and_not_found_again() {
+    let test = "revoked_certificate_is_replaced_and_not_found_again";
+    let Some(pebble) = Pebble::start(test, 3600, "") else { return };
+    let at = pebble.listen.number;
+    let site = Site::start(&format!(
+        "{} {} {}
+         server {{ listen 127.0.0.1:{}; return 404; }}",
+        pebble.issuer("one", at, ""),
+        server(&pebble.tls, "a.example", "one"),
+        server(&pebble.tls, "b.example", "one"),
+        pebble.http.number,
+    ));
+    let authorities = pebble.authorities();
+    let shown = |name: &str| certificate_at(pebble.tls.number, name, &authorities);
+    for name in ["a.example", "b.example"] {
+        site.until(name, || shown(name).is_ok());
+    }
+    let folder = site.folder.path();
+    let listed = || {
+        let all = say(folder, &["certificate", "--json"]).json()["certificates"].clone();
+        all.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    site.until("both are listed", || listed().len() == 2);
+    let name = listed().into_iter().find(|name| name.starts_with("a.example-")).unwrap();
+    let status_of = |serial: &str| {
+        let answer = pebble.get(&pebble.management, &format!("/cert-status-by-serial/{serial}"));
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let (first, other) = (shown("a.example").unwrap(), shown("b.example").unwrap());
+    let (serial, key) = facts_of(pebble.folder.path(), &first);
+    assert!(status_of(&serial).contains("Valid"), "{}", status_of(&serial));
+    let revoked = say(folder, &["certificate", "revoke", "a.example", "--reason", "key-compromise"]);
+    assert_eq!(revoked.done(), format!("{name}: revoked by one, for a.example\n"));
+    let status = status_of(&serial);
+    assert!(status.contains("Revoked") && status.contains("\"Reason\": 1"), "{status}");
+    site.until("another one is in use", || shown("a.example").is_ok_and(|now| now != first));
+    assert_eq!(shown("b.example").unwrap(), other);
+    // Its key is another one, too.
+    assert_ne!(facts_of(pebble.folder.path(), &shown("a.example").unwrap()).1, key);
+    let unknown = say(folder, &["certificate", "revoke", "c.example"]);
+    assert!(unknown.code != 0 && unknown.err.contains(&name), "{}", unknown.err);
+}
+
+/// Returns a certificate's serial number in hexadecimal digits, as Pebble writes it, and its key.
+fn facts_of(folder: &Path, certificate: &CertificateDer<'_>) -> (String, String) {
+    let file = folder.join("shown.der");
+    std::fs::write(&file, certificate).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-inform", "der", "-noout", "-serial", "-pubkey", "-in"]).arg(&file);
+    let output = openssl.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (serial, key) = text.strip_prefix("serial=").and_then(|text| text.split_once('\n')).unwrap();
+    (serial.to_lowercase().trim_start_matches('0').to_owned(), key.to_owned())
+}
+
+#[test]
 fn account_is_bound_to_the_one_that_the_issuer_knows() {
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let bound = format!(

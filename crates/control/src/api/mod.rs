@@ -9,6 +9,7 @@
 
 mod auth;
 mod caches;
+mod certificates;
 mod context;
 mod diff;
 pub(crate) mod error;

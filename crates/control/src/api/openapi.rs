@@ -4,7 +4,8 @@
 
 use super::error::ApiError;
 use super::{
-    caches, diff, events, fleet, groups, journal, orders, queries, reload, series, servers, status, types,
+    caches, certificates, diff, events, fleet, groups, journal, orders, queries, reload, series, servers,
+    status, types,
 };
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -49,6 +50,8 @@ use utoipa::OpenApi;
         servers::post_servers,
         caches::caches,
         caches::purge,
+        certificates::certificates,
+        certificates::revoke,
         fleet::fleet,
         fleet::init,
         fleet::join,
@@ -69,6 +72,7 @@ use utoipa::OpenApi;
         (name = "orders", description = "Route keys, undo, confirm, hold."),
         (name = "groups", description = "Groups and their servers, and orders on them."),
         (name = "caches", description = "Zones of kept responses, and purges."),
+        (name = "certificates", description = "Certificates that ACME has issued, and revocations."),
         (name = "fleet", description = "Nodes that switch as one."),
         (name = "events", description = "Events as they happen."),
         (name = "figures", description = "Traffic statistics.")

@@ -7,8 +7,8 @@ use super::context::Api;
 use super::error::ApiError;
 use super::request::unconditional;
 use super::{
-    auth, caches, diff, events, fleet, groups, journal, openapi, orders, queries, reload, series, servers,
-    status,
+    auth, caches, certificates, diff, events, fleet, groups, journal, openapi, orders, queries, reload,
+    series, servers, status,
 };
 use axum::Router;
 use axum::extract::Request;
@@ -43,6 +43,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/groups/{name}/servers/{*key}", one_server())
         .route("/v1/caches", get(caches::caches))
         .route("/v1/caches/{name}/purge", post(caches::purge).layer(from_fn(unconditional)))
+        .route("/v1/certificates", get(certificates::certificates))
+        .route("/v1/certificates/{name}/revoke", post(certificates::revoke).layer(from_fn(unconditional)))
         .route("/v1/fleet", get(fleet::fleet))
         .route("/v1/fleet/init", post(fleet::init).layer(from_fn(unconditional)))
         .route("/v1/fleet/join", post(fleet::join).layer(from_fn(unconditional)))

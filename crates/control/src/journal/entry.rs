@@ -21,7 +21,7 @@ const FORM: &[u8] = b"pointsman journal 1\n";
 pub struct Occurrence {
     /// When, in ms since 1970 UTC; of a folded one, the last time.
     pub time_ms: u64,
-    /// `hold`, `release`, `expire`, `overdue`, `reload`, `start`, `upgrade`, `purge`, `refused` or `lost`. A reader keeps a kind that
+    /// `hold`, `release`, `expire`, `overdue`, `reload`, `start`, `upgrade`, `purge`, `revoke`, `refused` or `lost`. A reader keeps a kind that
     /// it does not know.
     pub kind: String,
     /// The switch, if it is about one.

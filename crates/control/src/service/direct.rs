@@ -76,6 +76,19 @@ impl ControlHandle {
         });
     }
 
+    /// Keeps in the journal that a certificate was revoked, and why.
+    pub(crate) fn note_revocation(&self, actor: &str, name: &str, reason: String) {
+        self.shared.journal.append(Occurrence {
+            time_ms: now_ms(),
+            kind: "revoke".into(),
+            switch: None,
+            subject: Some(name.into()),
+            actor: actor.into(),
+            reason: Some(reason),
+            count: 1,
+        });
+    }
+
     /// Begins a call that may stay open for long, until the value is dropped.
     ///
     /// # Errors

@@ -83,7 +83,8 @@ fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> (Arc<Work
     let (sender, wakes) = tokio::sync::mpsc::unbounded_channel();
     let reloads = ReloadRequests::new(None);
     let prober = Prober::new(std::time::Instant::now());
-    let bus = WorkerBus::new(vec![sender], Arc::clone(counters), Arc::clone(collector), reloads, prober);
+    let (counters, collector) = (Arc::clone(counters), Arc::clone(collector));
+    let bus = WorkerBus::new(vec![sender], counters, collector, reloads, prober, Default::default());
     (Arc::new(bus), wakes)
 }
 

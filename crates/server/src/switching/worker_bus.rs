@@ -6,6 +6,7 @@ use crate::context::counters::Counters;
 use crate::proxy::cache::files;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
+use acme::{Demands, IssuedCertificate, RevokeReason, RevokeReply};
 use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use engine::Routing;
 use engine::modules::proxy::cache::CacheZone;
@@ -135,6 +136,8 @@ pub(crate) struct WorkerBus {
     ended: AtomicUsize,
     reloads: ReloadRequests,
     prober: Prober,
+    /// What the issuers' tasks are asked for.
+    demands: Demands,
 }
 
 impl WorkerBus {
@@ -145,9 +148,10 @@ impl WorkerBus {
         collector: Arc<Mutex<Collector>>,
         reloads: ReloadRequests,
         prober: Prober,
+        demands: Demands,
     ) -> WorkerBus {
         let threads = threads.into_iter().map(|thread| (thread, Arc::new(Mailbox::new()))).collect();
-        WorkerBus { threads, counters, collector, ended: AtomicUsize::new(0), reloads, prober }
+        WorkerBus { threads, counters, collector, ended: AtomicUsize::new(0), reloads, prober, demands }
     }
 
     /// Returns the requests that wait for a reload.
@@ -251,6 +255,14 @@ impl DataPlane for WorkerBus {
         drop(thread.spawn(move || reply(files::purge(&zones, keys.as_deref()))));
     }
 
+    fn issued_certificates(&self) -> Vec<IssuedCertificate> {
+        self.demands.issued_certificates()
+    }
+
+    fn revoke(&self, name: &str, reason: RevokeReason, reply: RevokeReply) {
+        self.demands.revoke(name, reason, reply);
+    }
+
     fn reload(&self, actor: String, reply: Reply<Reloaded>) {
         self.reloads.ask(actor, reply);
     }
@@ -275,7 +287,8 @@ mod tests {
         let layout = Layout { groups: Vec::new(), switches: Vec::new(), max_keys: 1 };
         let collector = Arc::new(Mutex::new(Collector::new(Arc::new(layout), 0)));
         let prober = Prober::new(std::time::Instant::now());
-        WorkerBus::new(threads, Arc::new(Counters::new(2)), collector, ReloadRequests::new(None), prober)
+        let reloads = ReloadRequests::new(None);
+        WorkerBus::new(threads, Arc::new(Counters::new(2)), collector, reloads, prober, Demands::default())
     }
 
     #[test]

@@ -411,12 +411,14 @@ impl ControlStart<'_> {
         // Before there are groups: servers that must pass first are not used until they have.
         prober.configure(self.config, &Default::default());
         let health = Arc::clone(prober.health());
+        let demands = acme::Demands::default();
         let bus = WorkerBus::new(
             self.senders,
             Arc::clone(&counters),
             Arc::clone(&collector),
             reloads,
             prober.clone(),
+            demands.clone(),
         );
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
@@ -451,7 +453,7 @@ impl ControlStart<'_> {
             control: control.clone(),
             bus,
             health,
-            demands: acme::Demands::default(),
+            demands,
         };
         prober.observe(Box::new(move |report| control.note_health(report)));
         Ok((shared, routing))

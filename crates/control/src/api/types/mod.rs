@@ -5,6 +5,7 @@
 //! nginx.conf ("10m", "1h30m").
 
 mod cache;
+mod certificate;
 mod check;
 mod commit;
 mod event;
@@ -25,6 +26,7 @@ pub use crate::receipt::{
     OldestRequest, Outcome, Receipt, ServerResult, WorkerAck,
 };
 pub use cache::{Cache, Caches, PurgeOrder, PurgedCache};
+pub use certificate::{IssuedCertificate, IssuedCertificates, RevocationReason, RevokeOrder};
 pub use check::{CheckOrder, Checked, DeclaredSwitch};
 pub use commit::{Change, Commit, Diff, DiffKey, History, Subject, Verified};
 pub use event::{Event, Happening};
