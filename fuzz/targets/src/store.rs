@@ -249,7 +249,7 @@ fn examine(path: &Path, sound: Option<&Sound>) {
         assert!(verify_chain(&history).is_ok());
         assert_eq!(history, sound.history[..revision as usize]);
     }
-    let _ = store.history(&Filter { key: None, before_revision: None, limit: 5 });
+    let _ = store.history(&Filter { limit: 5, ..Filter::default() });
     if let Ok(Some(commit)) = store.commit_by_idempotency("i3") {
         assert_eq!(commit.idempotency.as_deref(), Some("i3"), "the commit of that name");
     }
