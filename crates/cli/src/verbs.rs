@@ -266,6 +266,6 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Line::command().debug_assert();
-        assert_eq!(names().count(), 29);
+        assert_eq!(names().count(), 30);
     }
 }

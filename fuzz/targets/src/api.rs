@@ -78,8 +78,7 @@ pub(crate) fn check(data: &[u8]) {
         let verified = wait(control.verify(name)).expect("a history");
         assert!(verified.fault.is_none());
         let mut history =
-            wait(control.history(name, Filter { limit: 1000, ..Filter::default() }))
-                .expect("it");
+            wait(control.history(name, Filter { limit: 1000, ..Filter::default() })).expect("it");
         history.reverse();
         let table = wait(control.table(name)).expect("a table");
         if steady {

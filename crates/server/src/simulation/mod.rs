@@ -75,7 +75,6 @@ fn simulation_undecided() {
             "own-answer",
             "well-framed",
             "whole-is-whole",
-            "what-came-goes",
             "no-false-alarm",
             "reuse-safe",
             "sent-once",

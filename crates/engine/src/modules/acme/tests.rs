@@ -160,10 +160,6 @@ fn faults_are_named() {
         (server("acme_certificate one ask=ftp://x/;"), "invalid address in \"ask=ftp://x/\""),
         (server("acme_certificate one ask=https:///x;"), "invalid address in \"ask=https:///x\""),
         (server("acme_certificate one ask=http://a@x/;"), "invalid address in \"ask=http://a@x/\""),
-        (
-            server("ssl_certificate $other;"),
-            "variables in the name of a certificate are not supported by pointsman",
-        ),
         ("acme_shared_zone zone=x;".to_owned(), "invalid parameter \"zone=x\""),
     ] {
         let faults = built(&http).err().unwrap_or_default();
