@@ -1,7 +1,7 @@
 //! SSI commands in bodies: `ssi` of the engine, run through its output.
 //!
 //! A body comes out the same in whatever pieces it comes in, and comes to an end; a request that it includes is answered with
-//! its own URI. Without a command in it, it comes out as it is.
+//! its own URI. Without a command in it, it comes out as it is, but for the beginning of one at its end: nginx drops that, too.
 
 use crate::dice::cuts;
 use crate::world::{World, config_of, exchange};
@@ -24,7 +24,8 @@ pub(crate) fn check(data: &[u8]) {
         assert!(body(data, &ends) == whole, "cut at {ends:?}");
     }
     if !data.windows(5).any(|window| window == b"<!--#") {
-        assert!(whole.as_deref() == Ok(data), "there is no command");
+        let begun = (1..5).rev().find(|len| data.ends_with(&b"<!--#"[..*len])).unwrap_or(0);
+        assert!(whole.as_deref() == Ok(&data[..data.len() - begun]), "there is no command");
     }
 }
 
