@@ -125,8 +125,9 @@ impl History {
             say_json(&json(&body, &found))?;
         } else {
             let is_empty = history.commits.is_empty() && found.entries.is_empty();
-            let fault = session.switches()?.pop().and_then(|switch| switch.store_fault);
-            say(&(self.text(history, found) + &format::store_fault("the switch", fault.as_ref())))?;
+            let switch = session.switches()?.pop();
+            let fault = switch.map(|switch| format::store_fault(&switch.name, switch.store_fault.as_ref()));
+            say(&(self.text(history, found) + &fault.unwrap_or_default()))?;
             if is_empty && !self.verify {
                 timeline::none_fits();
             }

@@ -17,12 +17,7 @@ fn a_damaged_store_stops_no_traffic_and_is_restored() {
     let file = std::fs::OpenOptions::new().write(true).open(&store).unwrap();
     let length = file.metadata().unwrap().len() as usize;
     file.write_all_at(&vec![0; length - 4096], 4096).unwrap();
-    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    server.until("the next worker", || {
-        let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"] != pid
-    });
+    server.replace_worker();
     // The next worker follows the second file, to the last order.
     for (host, side) in [("a.example", "green"), ("b.example", "green")] {
         assert!(server.get(host).ends_with(side), "{host}");
@@ -59,12 +54,7 @@ fn a_damaged_store_of_groups_is_said_wherever_groups_are_shown() {
         let length = file.metadata().unwrap().len() as usize;
         file.write_all_at(&vec![0; length], 0).unwrap();
     }
-    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    server.until("the next worker", || {
-        let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"] != pid
-    });
+    server.replace_worker();
     for words in [
         &["status"][..],
         &["server"],
@@ -94,12 +84,7 @@ fn a_store_that_is_lost_with_its_second_file_refuses_its_own_requests_alone() {
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&vec![0; length], 0).unwrap();
     }
-    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    server.until("the next worker", || {
-        let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"] != pid
-    });
+    server.replace_worker();
     let asked = |socket: &str| {
         let mut stream = UnixStream::connect(server.path(socket)).map(bounded).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").unwrap();
@@ -115,12 +100,7 @@ fn a_store_that_is_lost_with_its_second_file_refuses_its_own_requests_alone() {
 
 /// Has the worker process killed, and waits for the next one.
 fn next_worker(server: &Server) {
-    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    server.until("the next worker", || {
-        let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"] != pid
-    });
+    server.replace_worker();
 }
 
 #[test]

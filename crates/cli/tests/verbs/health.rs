@@ -217,12 +217,7 @@ fn a_group_made_at_run_time_is_checked_as_the_one_it_is_like_and_its_checks_are_
     server.until("all serve", || live() == names(&[&one, &two, &three]));
 
     // Another process checks them, too.
-    let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-    server.until("another worker", || {
-        let said = server.say(&["status", "--json"]);
-        said.code == 0 && said.json()["pid"] != pid
-    });
+    server.replace_worker();
     two.set(ILL);
     server.until("the second is out again", || live() == names(&[&one, &three]));
 

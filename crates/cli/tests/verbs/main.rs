@@ -197,6 +197,16 @@ impl Server {
         text
     }
 
+    /// Kills the worker process, and waits for the one that takes its place.
+    fn replace_worker(&self) {
+        let pid = self.say(&["status", "--json"]).json()["pid"].clone();
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+        self.until("the next worker", || {
+            let said = self.say(&["status", "--json"]);
+            said.code == 0 && said.json()["pid"] != pid
+        });
+    }
+
     fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is() {

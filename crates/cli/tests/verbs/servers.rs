@@ -186,12 +186,7 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert!(dry.contains("groups: would change"), "{dry}");
     server.say(&["server", "pool", "--from", changes.to_str().unwrap()]).done();
     for _ in 0..2 {
-        let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-        server.until("another worker", || {
-            let said = server.say(&["status", "--json"]);
-            said.code == 0 && said.json()["pid"] != pid
-        });
+        server.replace_worker();
         // The first request finds the servers that were acknowledged last.
         for _ in 0..4 {
             assert_eq!((server.ask_pool("/").1, server.ask_pool("/empty").1), ("two".into(), "two".into()));
@@ -271,12 +266,7 @@ fn a_made_group_serves_is_found_after_kills_and_goes_when_nothing_leads_there() 
     assert_eq!(refused.code, 1, "{}", refused.out);
     assert!(refused.err.contains("key \"pool\" of switch \"live\""), "{}", refused.err);
     for round in 0..2 {
-        let pid = server.say(&["status", "--json"]).json()["pid"].clone();
-        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-        server.until("another worker", || {
-            let said = server.say(&["status", "--json"]);
-            said.code == 0 && said.json()["pid"] != pid
-        });
+        server.replace_worker();
         // The first request finds the group.
         assert_eq!(server.ask_pool("/").0, "HTTP/1.1 200 OK", "round {round}");
     }
