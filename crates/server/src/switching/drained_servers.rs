@@ -3,6 +3,7 @@
 //! Owns that they end as those on the old side of a switch do: by the policy of the switch that led them there. Streams that no
 //! switch has led, and those at servers that are only no longer looked up, stay.
 
+use super::cut_evenly::cut_evenly;
 use super::in_flight::{AtServers, InFlightId, RECHECK};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
@@ -82,17 +83,11 @@ async fn close(thread: Rc<ThreadContext>, switch: u32, drained: Drained, policy:
     };
     sleep_until(began + Duration::from_millis(after_ms)).await;
     let (streams, mut rest) = thread.in_flight.borrow().at_servers(&drained.at(switch), thread.now_ms());
-    let spread = Duration::from_millis(spread_ms);
-    let (began, count) = (Instant::now(), streams.len().max(1) as u32);
-    for (turn, place) in streams.into_iter().enumerate() {
-        sleep_until(began + spread * turn as u32 / count).await;
-        if !drained.cut(&thread, switch, place) {
-            rest.push(place);
-        }
-    }
+    let cut = |place| drained.cut(&thread, switch, place);
+    rest.extend(cut_evenly(streams, Duration::from_millis(spread_ms), cut).await);
     while !rest.is_empty() {
         sleep(RECHECK).await;
-        rest.retain(|place| !drained.cut(&thread, switch, *place));
+        rest.retain(|place| !cut(*place));
     }
 }
 

@@ -5,6 +5,7 @@
 //! here decides about either, and only a request that calls the control plane waits for it.
 
 pub(crate) mod api;
+mod cut_evenly;
 mod drained_servers;
 pub(crate) mod holds;
 pub(crate) mod in_flight;

@@ -3,6 +3,7 @@
 //! Owns the moment at which a publication takes effect on this thread: from then on each request that begins pins the new
 //! tables, whatever connection it comes on.
 
+use super::cut_evenly::cut_evenly;
 use super::drained_servers;
 use super::in_flight::{Change, InFlightId, RECHECK};
 use super::worker_bus::{Command, Publication};
@@ -189,26 +190,15 @@ async fn close_streams(
     }
 }
 
-/// Cuts streams evenly over this time. Returns those that are none.
+/// Cuts streams of an old side evenly over this time. Returns those that are none.
 async fn close_evenly(
     thread: &Rc<ThreadContext>,
     streams: Vec<InFlightId>,
     spread: Duration,
 ) -> Vec<InFlightId> {
-    let began = tokio::time::Instant::now();
-    let count = streams.len().max(1) as u32;
     let in_force = |switch| in_force(thread, switch);
-    let mut none = Vec::new();
-    for (turn, place) in streams.into_iter().enumerate() {
-        let due = began + spread * turn as u32 / count;
-        if due > tokio::time::Instant::now() {
-            tokio::time::sleep_until(due).await;
-        }
-        if !thread.in_flight.borrow().cut(place, thread.now_ms(), &in_force) {
-            none.push(place);
-        }
-    }
-    none
+    let cut = |place| thread.in_flight.borrow().cut(place, thread.now_ms(), &in_force);
+    cut_evenly(streams, spread, cut).await
 }
 
 /// Returns the groups of the newest configuration and those made at run time.
