@@ -95,14 +95,11 @@ fn differences() -> String {
 
 /// The modules with their directives, in the order of the tables.
 fn modules() -> Vec<(&'static str, Vec<&'static Directive>)> {
-    let mut modules: Vec<(&str, Vec<&Directive>)> = Vec::new();
-    for (module, directive) in engine::config::directives() {
-        match modules.last_mut() {
-            Some((name, listed)) if *name == module.name => listed.push(directive),
-            _ => modules.push((module.name, vec![directive])),
-        }
-    }
+    let all: Vec<_> = engine::config::directives().collect();
+    let modules = all.chunk_by(|one, next| one.0.name == next.0.name);
     modules
+        .map(|listed| (listed[0].0.name, listed.iter().map(|(_, directive)| *directive).collect()))
+        .collect()
 }
 
 /// The index of all directives.
@@ -115,10 +112,8 @@ fn directives() -> String {
          name, never ignored.\n\n| module | directives |\n|---|---|\n",
     );
     for (module, directives) in modules() {
-        let links: Vec<String> = directives
-            .iter()
-            .map(|directive| format!("[{0}](directives/{module}.md#{0})", directive.name))
-            .collect();
+        let link = |directive: &&Directive| format!("[{0}](directives/{module}.md#{0})", directive.name);
+        let links: Vec<String> = directives.iter().map(link).collect();
         let _ = writeln!(page, "| [{module}](directives/{module}.md) | {} |", links.join(", "));
     }
     page.push_str(&unsupported());

@@ -1,6 +1,6 @@
 //! The account at an issuer: found again, or registered.
 
-use crate::client::{Failure, IssuerClient, now_s};
+use crate::client::{IssuerClient, OrderFailure, now_s};
 use crate::folder::{ACCOUNT, Folder};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ pub(crate) async fn open(
     issuer: &Issuer,
     folder: Option<&Folder>,
     client: &IssuerClient,
-) -> Result<Account, Failure> {
+) -> Result<Account, OrderFailure> {
     let failed = |error: &Error| client.failure(error, now_s());
     let builder = Account::builder_with_http(Box::new(client.clone()));
     let directory = issuer.directory.clone();
@@ -50,20 +50,21 @@ pub(crate) async fn open(
         builder.create(&new, directory, external.as_ref()).await.map_err(|error| failed(&error))?;
     if let Some(folder) = folder {
         let text = serde_json::to_vec(&credentials).map(Zeroizing::new);
-        let text = text.map_err(|error| Failure::refused(format!("the account cannot be kept: {error}")))?;
+        let text =
+            text.map_err(|error| OrderFailure::refused(format!("the account cannot be kept: {error}")))?;
         folder.write(ACCOUNT, &text).map_err(|error| {
             let path = folder.path(ACCOUNT);
-            Failure::refused(format!("\"{}\" cannot be written: {error}", path.display()))
+            OrderFailure::refused(format!("\"{}\" cannot be written: {error}", path.display()))
         })?;
     }
     Ok(account)
 }
 
 /// Returns the account that the folder has, if it is one of this directory.
-fn kept(issuer: &Issuer, folder: &Folder) -> Result<Option<AccountCredentials>, Failure> {
+fn kept(issuer: &Issuer, folder: &Folder) -> Result<Option<AccountCredentials>, OrderFailure> {
     let path = folder.path(ACCOUNT);
     let unusable = |why: String| {
-        Failure::refused(format!(
+        OrderFailure::refused(format!(
             "the account in \"{}\" cannot be used: {why}; remove the file to register another one",
             path.display()
         ))
@@ -79,10 +80,10 @@ fn kept(issuer: &Issuer, folder: &Folder) -> Result<Option<AccountCredentials>, 
     serde_json::from_value(value).map(Some).map_err(|error| unusable(error.to_string()))
 }
 
-fn read_key(file: &SslFile) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
+fn read_key(file: &SslFile) -> Result<(Key, PrivateKeyDer<'static>), OrderFailure> {
     let unusable = || {
         let text = format!("the account key \"{}\" is not an ECDSA key with P-256 in PKCS #8", file.name);
-        Failure::refused(text)
+        OrderFailure::refused(text)
     };
     let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(file.bytes()).map_err(|_| unusable())?
     else {
@@ -92,11 +93,11 @@ fn read_key(file: &SslFile) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
     Ok((key, PrivateKeyDer::Pkcs8(der)))
 }
 
-fn external_key(kid: &str, file: &SslFile) -> Result<ExternalAccountKey, Failure> {
+fn external_key(kid: &str, file: &SslFile) -> Result<ExternalAccountKey, OrderFailure> {
     let text = file.bytes().trim_ascii();
     let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     let key = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| {
-        Failure::refused(format!("the external account key \"{}\" is not base64url", file.name))
+        OrderFailure::refused(format!("the external account key \"{}\" is not base64url", file.name))
     })?;
     Ok(ExternalAccountKey::new(kid.to_owned(), &key))
 }

@@ -1,8 +1,8 @@
 //! What is known of one certificate: its files, and when it is ordered next.
 
-use crate::client::Failure;
+use crate::client::OrderFailure;
 use crate::folder;
-use crate::schedule::{self, Window};
+use crate::schedule::{self, RenewalWindow};
 use engine::modules::acme::{CertificateFacts, Wanted};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -20,7 +20,7 @@ pub(crate) struct Certificate {
     pub(crate) facts: Option<CertificateFacts>,
     /// The certificate itself, in DER.
     pub(crate) leaf: Option<Vec<u8>>,
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Option<RenewalWindow>,
     /// When the issuer is asked for the window.
     pub(crate) window_at_s: u64,
     /// When it is ordered; never by itself if handshakes ask for it.
@@ -82,7 +82,7 @@ impl Certificate {
     }
 
     /// Notes a failure; returns for how long there is no other attempt.
-    pub(crate) fn failed(&mut self, failure: &Failure, now_s: u64) -> u64 {
+    pub(crate) fn failed(&mut self, failure: &OrderFailure, now_s: u64) -> u64 {
         self.failures = self.failures.saturating_add(1);
         self.due_s = schedule::retry_s(now_s, self.failures, failure.cause, failure.retry_after_s, self.seed);
         self.due_s - now_s

@@ -30,22 +30,22 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Why nothing was issued.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct OrderFailure {
     pub(crate) cause: Cause,
     pub(crate) text: String,
     /// For how long the issuer asks to wait.
     pub(crate) retry_after_s: Option<u64>,
 }
 
-impl Failure {
+impl OrderFailure {
     /// One in which the issuer refused, or could do nothing else.
-    pub(crate) fn refused(text: impl Into<String>) -> Failure {
-        Failure { cause: Cause::Refused, text: text.into(), retry_after_s: None }
+    pub(crate) fn refused(text: impl Into<String>) -> OrderFailure {
+        OrderFailure { cause: Cause::Refused, text: text.into(), retry_after_s: None }
     }
 
     /// One in which the issuer, or this machine, has troubles that pass.
-    pub(crate) fn unreachable(text: impl Into<String>) -> Failure {
-        Failure { cause: Cause::Unreachable, text: text.into(), retry_after_s: None }
+    pub(crate) fn unreachable(text: impl Into<String>) -> OrderFailure {
+        OrderFailure { cause: Cause::Unreachable, text: text.into(), retry_after_s: None }
     }
 }
 
@@ -71,11 +71,11 @@ impl IssuerClient {
     }
 
     /// Returns what an error means for the next attempt, in the light of the last answer.
-    pub(crate) fn failure(&self, error: &Error, now_s: u64) -> Failure {
+    pub(crate) fn failure(&self, error: &Error, now_s: u64) -> OrderFailure {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let retry_after_s = seen.retry_after.and_then(|field| schedule::retry_after_s(&field, now_s));
         if let Some(text) = seen.fault {
-            return Failure::unreachable(text);
+            return OrderFailure::unreachable(text);
         }
         let limited =
             |kind: Option<&str>| seen.status == 429 || kind == Some("urn:ietf:params:acme:error:rateLimited");
@@ -97,7 +97,7 @@ impl IssuerClient {
             Error::Timeout(_) => (Cause::Unreachable, "it took too long to decide".to_owned()),
             error => (Cause::Unreachable, format!("its answer makes no sense: {error}")),
         };
-        Failure { cause, text, retry_after_s }
+        OrderFailure { cause, text, retry_after_s }
     }
 }
 

@@ -29,7 +29,7 @@ const CODE: u16 = 0x0f;
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum RecordChange {
     /// It is added to what the name has.
     Add,
     /// It is removed, and others of the name stay.
@@ -37,7 +37,7 @@ pub(crate) enum Change {
 }
 
 /// Adds a record to its zone, or removes it. Fails with the reason.
-pub(crate) fn change(update: &DnsUpdate, what: Change, name: &str, value: &str) -> Result<(), String> {
+pub(crate) fn change(update: &DnsUpdate, what: RecordChange, name: &str, value: &str) -> Result<(), String> {
     let server = update.server;
     let failed = |why: String| format!("the name server {server} did not take the record of {name}: {why}");
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -117,14 +117,14 @@ fn question(name: &Name) -> Vec<u8> {
 }
 
 /// Returns the update, without its signature.
-fn message(number: u16, zone: &Name, what: Change, name: &Name, value: &str) -> Vec<u8> {
+fn message(number: u16, zone: &Name, what: RecordChange, name: &Name, value: &str) -> Vec<u8> {
     let mut out = header(number, UPDATE, [1, 0, 1, 0]);
     out.extend([&zone.0[..], &TYPE_SOA.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat());
     // A digest is shorter than 255 bytes.
     let text = [&[value.len().min(255) as u8][..], &value.as_bytes()[..value.len().min(255)]].concat();
     let (class, ttl) = match what {
-        Change::Add => (CLASS_IN, TTL_S),
-        Change::Remove => (CLASS_NONE, 0),
+        RecordChange::Add => (CLASS_IN, TTL_S),
+        RecordChange::Remove => (CLASS_NONE, 0),
     };
     out.extend(record(name, TYPE_TXT, class, ttl, &text));
     out
@@ -434,7 +434,7 @@ mod tests {
     fn only_signed_answers_count() {
         let update = update();
         let (zone, name) = (Name::new("example").unwrap(), Name::new("_acme-challenge.example").unwrap());
-        let (request, mac) = sign(message(9, &zone, Change::Add, &name, "v"), &update, 1000).unwrap();
+        let (request, mac) = sign(message(9, &zone, RecordChange::Add, &name, "v"), &update, 1000).unwrap();
         let unsigned = header(9, ANSWERS | UPDATE, [0, 0, 0, 0]);
         assert!(judge(&unsigned, &request, &mac, &update).unwrap_err().contains("not signed"));
         let refused = header(9, ANSWERS | UPDATE | 5, [0, 0, 0, 0]);

@@ -2,8 +2,8 @@
 
 use crate::certificate::Certificate;
 use crate::client::{self, now_s};
-use crate::demands::Demanded;
 use crate::folder::Folder;
+use crate::on_demand_orders::OnDemandOrder;
 use crate::service::IssuerTask;
 use engine::host::Level;
 use engine::modules::acme::Permission;
@@ -29,8 +29,8 @@ impl IssuerTask {
     }
 
     /// Orders what a handshake has asked for, if it may have it.
-    pub(crate) async fn order_demanded(&mut self, demanded: Demanded, folder: Option<&Folder>) {
-        let Demanded { on_demand, name, wanted } = demanded;
+    pub(crate) async fn order_demanded(&mut self, order: OnDemandOrder, folder: Option<&Folder>) {
+        let OnDemandOrder { on_demand, name, wanted } = order;
         let now = now_s();
         let until_s = match self.may_order(&on_demand.permission, &name, now).await {
             Ok(()) => {
@@ -46,7 +46,7 @@ impl IssuerTask {
             Err(until_s) => Some(until_s),
         };
         if let Some(until_s) = until_s {
-            self.demands.refuse(&wanted.id, until_s);
+            self.on_demand_orders.refuse(&wanted.id, until_s);
         }
     }
 
@@ -57,7 +57,7 @@ impl IssuerTask {
         }
         // Of a switch, the thread of the handshake has looked into the table.
         if let Permission::Ask(address) = permission {
-            let answer = match self.traffic.web_config() {
+            let answer = match self.host.web_config() {
                 Ok(config) => client::may_have(address, name, config).await,
                 Err(why) => Err(why),
             };
@@ -72,7 +72,7 @@ impl IssuerTask {
             }
         }
         let limit = self.issuer.on_demand_per_hour;
-        self.demands.spend(&self.issuer.name, limit, now).inspect_err(|_| {
+        self.on_demand_orders.spend(&self.issuer.name, limit, now).inspect_err(|_| {
             let text = "orders on demand in an hour are its on_demand_limit";
             self.log(Level::Warn, format_args!("no certificate for {name}: {limit} {text}"));
         })

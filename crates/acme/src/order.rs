@@ -1,10 +1,10 @@
 //! One order: from the names to the chain of certificates (RFC 8555, section 7.4).
 
-use crate::client::{Failure, IssuerClient, now_s};
+use crate::client::{IssuerClient, OrderFailure, now_s};
 use crate::folder::Folder;
+use crate::host::AcmeHost;
 use crate::proof::Proof;
 use crate::record::{Record, SetRecord, Setter};
-use crate::traffic::Traffic;
 use engine::modules::acme::{CertificateFacts, ChallengeKind, Identifier, Issuer, KeyKind, Wanted};
 use instant_acme::{
     Account, AuthorizationStatus, AuthorizedIdentifier, CertificateIdentifier, ChallengeType, Error,
@@ -34,7 +34,7 @@ pub(crate) struct OrderTask<'a> {
     pub(crate) account: &'a Account,
     pub(crate) client: &'a IssuerClient,
     pub(crate) folder: Option<&'a Folder>,
-    pub(crate) traffic: &'a Rc<dyn Traffic>,
+    pub(crate) host: &'a Rc<dyn AcmeHost>,
     /// The certificate that it takes the place of, if the issuer wants to know.
     pub(crate) replaces: Option<&'a CertificateFacts>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn identifier_of(facts: &CertificateFacts) -> Option<CertificateIdent
 
 impl OrderTask<'_> {
     /// Carries the order out; returns the key and the chain, in PEM.
-    pub(crate) async fn run(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    pub(crate) async fn run(&self) -> Result<Zeroizing<Vec<u8>>, OrderFailure> {
         let key = self.key().await?;
         let identifiers: Vec<instant_acme::Identifier> =
             self.wanted.identifiers.iter().map(to_acme).collect();
@@ -82,12 +82,12 @@ impl OrderTask<'_> {
         Ok(pem)
     }
 
-    fn failed(&self, error: &Error) -> Failure {
+    fn failed(&self, error: &Error) -> OrderFailure {
         self.client.failure(error, now_s())
     }
 
     /// Returns the key of the order: that of one that was interrupted, or a new one, which is kept before it is used.
-    async fn key(&self) -> Result<KeyPair, Failure> {
+    async fn key(&self) -> Result<KeyPair, OrderFailure> {
         if let Some(folder) = self.folder
             && let Ok(Some(bytes)) = folder.read(self.key_file)
             && let Ok(text) = std::str::from_utf8(&bytes)
@@ -101,28 +101,28 @@ impl OrderTask<'_> {
         let key = made
             .map_err(|error| error.to_string())
             .and_then(|made| made.map_err(|error| error.to_string()))
-            .map_err(|error| Failure::refused(format!("no key can be made: {error}")))?;
+            .map_err(|error| OrderFailure::refused(format!("no key can be made: {error}")))?;
         if let Some(folder) = self.folder {
             let pem = Zeroizing::new(key.serialize_pem());
             folder.write(self.key_file, pem.as_bytes()).map_err(|error| {
                 let path = folder.path(self.key_file);
-                Failure::refused(format!("\"{}\" cannot be written: {error}", path.display()))
+                OrderFailure::refused(format!("\"{}\" cannot be written: {error}", path.display()))
             })?;
         }
         Ok(key)
     }
 
-    fn profile(&self) -> Result<Option<&str>, Failure> {
+    fn profile(&self) -> Result<Option<&str>, OrderFailure> {
         let Some((name, required)) = &self.issuer.profile else { return Ok(None) };
         match (self.account.profiles().any(|known| known.name == name), required) {
             (true, _) => Ok(Some(name)),
             (false, false) => Ok(None),
-            (false, true) => Err(Failure::refused(format!("it has no profile \"{name}\""))),
+            (false, true) => Err(OrderFailure::refused(format!("it has no profile \"{name}\""))),
         }
     }
 
     /// Answers the challenges of the order, and says so to the issuer.
-    async fn prove(&self, order: &mut Order) -> Result<Proofs, Failure> {
+    async fn prove(&self, order: &mut Order) -> Result<Proofs, OrderFailure> {
         let kind = self.issuer.challenge;
         let challenge_type = match kind {
             ChallengeKind::Http01 => ChallengeType::Http01,
@@ -136,22 +136,22 @@ impl OrderTask<'_> {
             match authorization.status {
                 AuthorizationStatus::Valid => continue,
                 AuthorizationStatus::Pending => {}
-                other => return Err(Failure::refused(format!("an authorization of it is {other:?}"))),
+                other => return Err(OrderFailure::refused(format!("an authorization of it is {other:?}"))),
             }
             let identifier = self.proven(&authorization.identifier())?;
             let Some(challenge) = authorization.challenge(challenge_type.clone()) else {
-                return Err(Failure::refused(format!("it offers no challenge {kind} for {identifier}")));
+                return Err(OrderFailure::refused(format!("it offers no challenge {kind} for {identifier}")));
             };
             let text = challenge.key_authorization();
             if let (ChallengeKind::Dns01, Some(setter)) = (kind, Setter::of(self.issuer)) {
                 let record = Record { setter, host: identifier.to_string(), value: text.dns_value() };
                 let set = tokio::task::spawn_blocking(move || record.set()).await;
                 let set = set.unwrap_or_else(|error| Err(error.to_string()));
-                proofs.records.push(set.map_err(Failure::refused)?);
+                proofs.records.push(set.map_err(OrderFailure::refused)?);
                 continue;
             }
-            let proof = Proof::publish(kind, &identifier, &challenge.token, &text, self.folder, self.traffic);
-            proofs.answers.push(proof.map_err(Failure::refused)?);
+            let proof = Proof::publish(kind, &identifier, &challenge.token, &text, self.folder, self.host);
+            proofs.answers.push(proof.map_err(OrderFailure::refused)?);
         }
         if !proofs.answers.is_empty() && self.folder.is_some_and(Folder::has_followers) {
             tokio::time::sleep(FOLLOWERS_LOOK).await;
@@ -170,7 +170,7 @@ impl OrderTask<'_> {
     }
 
     /// Returns the name that an authorization wants proven. Fails if it was not ordered: nothing else is proven to anyone.
-    fn proven(&self, wanted: &AuthorizedIdentifier<'_>) -> Result<Identifier, Failure> {
+    fn proven(&self, wanted: &AuthorizedIdentifier<'_>) -> Result<Identifier, OrderFailure> {
         let is_ordered = |name: String| self.wanted.identifiers.iter().any(|it| it.to_string() == name);
         let identifier = match &wanted.identifier {
             instant_acme::Identifier::Dns(name) => Some(Identifier::Dns(name.to_ascii_lowercase())),
@@ -181,29 +181,31 @@ impl OrderTask<'_> {
         let found =
             identifier.filter(|found| is_ordered(found.to_string()) || is_ordered(format!("*.{found}")));
         found.ok_or_else(|| {
-            Failure::refused(format!("it asks for a proof of {wanted}, which was not ordered"))
+            OrderFailure::refused(format!("it asks for a proof of {wanted}, which was not ordered"))
         })
     }
 
     /// Returns why the issuer did not accept a proof.
-    async fn unproven(&self, order: &mut Order, status: Result<OrderStatus, Error>) -> Failure {
+    async fn unproven(&self, order: &mut Order, status: Result<OrderStatus, Error>) -> OrderFailure {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
             let Ok(state) = authorization.refresh().await else { break };
             let fault = state.challenges.iter().find_map(|challenge| challenge.error.clone());
             if let Some(fault) = fault {
                 let name = authorization.identifier().to_string();
-                return Failure::refused(format!("the challenge for {name} failed: it says \"{fault}\""));
+                return OrderFailure::refused(format!(
+                    "the challenge for {name} failed: it says \"{fault}\""
+                ));
             }
         }
         match status {
             Err(error) => self.failed(&error),
-            Ok(status) => Failure::refused(format!("the order is {status:?}")),
+            Ok(status) => OrderFailure::refused(format!("the order is {status:?}")),
         }
     }
 
-    fn signing_request(&self, key: &KeyPair) -> Result<Vec<u8>, Failure> {
-        let failed = |error: rcgen::Error| Failure::refused(format!("no request can be made: {error}"));
+    fn signing_request(&self, key: &KeyPair) -> Result<Vec<u8>, OrderFailure> {
+        let failed = |error: rcgen::Error| OrderFailure::refused(format!("no request can be made: {error}"));
         let names: Vec<String> = self.wanted.identifiers.iter().map(Identifier::to_string).collect();
         let first = self.wanted.identifiers.iter().find(|it| matches!(it, Identifier::Dns(_)));
         let first = first.or(self.wanted.identifiers.first()).map(Identifier::to_string);

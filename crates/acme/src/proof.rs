@@ -3,7 +3,7 @@
 //! Owns the texts and certificates of challenges, in this process and, by the folder, in others that serve the same addresses.
 
 use crate::folder::Folder;
-use crate::traffic::Traffic;
+use crate::host::AcmeHost;
 use engine::modules::acme::{ChallengeKind, Identifier};
 use instant_acme::KeyAuthorization;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
@@ -14,34 +14,34 @@ use std::rc::Rc;
 
 /// A challenge that is answered until this is dropped.
 pub(crate) struct Proof {
-    traffic: Rc<dyn Traffic>,
-    what: Answered,
+    host: Rc<dyn AcmeHost>,
+    what: ChallengeAnswer,
     /// The folder, and the name there by which other processes find it.
     shared: Option<(Folder, String)>,
 }
 
 /// What is answered, and under which name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(crate) enum ChallengeAnswer {
     /// HTTP-01, for a token.
     Token(String),
     /// TLS-ALPN-01, for a server name.
     ServerName(String),
 }
 
-impl Answered {
-    fn stop(&self, traffic: &dyn Traffic) {
+impl ChallengeAnswer {
+    fn stop(&self, host: &dyn AcmeHost) {
         match self {
-            Answered::Token(token) => traffic.answer_request(token, None),
+            ChallengeAnswer::Token(token) => host.answer_request(token, None),
             // It cannot fail without a certificate.
-            Answered::ServerName(name) => drop(traffic.answer_handshake(name, None)),
+            ChallengeAnswer::ServerName(name) => drop(host.answer_handshake(name, None)),
         }
     }
 }
 
 impl Drop for Proof {
     fn drop(&mut self) {
-        self.what.stop(&*self.traffic);
+        self.what.stop(&*self.host);
         if let Some((folder, name)) = &self.shared {
             folder.remove(name);
         }
@@ -56,7 +56,7 @@ impl Proof {
         token: &str,
         authorization: &KeyAuthorization,
         folder: Option<&Folder>,
-        traffic: &Rc<dyn Traffic>,
+        host: &Rc<dyn AcmeHost>,
     ) -> Result<Proof, String> {
         // A token becomes the name of a file (RFC 8555, section 8.1).
         if token.is_empty()
@@ -69,9 +69,9 @@ impl Proof {
         }
         let (what, file, bytes) = match kind {
             ChallengeKind::Http01 => {
-                traffic.answer_request(token, Some(authorization.as_str()));
+                host.answer_request(token, Some(authorization.as_str()));
                 let bytes = authorization.as_str().as_bytes().to_vec();
-                (Answered::Token(token.to_owned()), format!("http-{token}"), bytes)
+                (ChallengeAnswer::Token(token.to_owned()), format!("http-{token}"), bytes)
             }
             ChallengeKind::Dns01 => return Err("nothing sets its record".to_owned()),
             ChallengeKind::TlsAlpn01 => {
@@ -79,11 +79,11 @@ impl Proof {
                 let (certificate, key) = certificate(identifier, authorization.digest().as_ref())?;
                 let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
                 let answer = (certificate.der().to_vec(), key.serialize_der());
-                traffic.answer_handshake(&name, Some(answer))?;
-                (Answered::ServerName(name.clone()), format!("alpn-{name}"), pem.into_bytes())
+                host.answer_handshake(&name, Some(answer))?;
+                (ChallengeAnswer::ServerName(name.clone()), format!("alpn-{name}"), pem.into_bytes())
             }
         };
-        let mut proof = Proof { traffic: Rc::clone(traffic), what, shared: None };
+        let mut proof = Proof { host: Rc::clone(host), what, shared: None };
         if let Some(folder) = folder {
             let written = folder.write_challenge(&file, &bytes);
             let name = written.map_err(|error| format!("a challenge cannot be written: {error}"))?;
@@ -94,20 +94,20 @@ impl Proof {
 }
 
 /// Answers what another process has written into the folder; `None` if it is gone already, or nothing of ours.
-pub(crate) fn adopt(folder: &Folder, file: &str, traffic: &Rc<dyn Traffic>) -> Option<Proof> {
+pub(crate) fn adopt(folder: &Folder, file: &str, host: &Rc<dyn AcmeHost>) -> Option<Proof> {
     let bytes = folder.read_challenge(file).ok()??;
     let what = if let Some(token) = file.strip_prefix("http-") {
-        traffic.answer_request(token, Some(std::str::from_utf8(&bytes).ok()?));
-        Answered::Token(token.to_owned())
+        host.answer_request(token, Some(std::str::from_utf8(&bytes).ok()?));
+        ChallengeAnswer::Token(token.to_owned())
     } else {
         let name = file.strip_prefix("alpn-")?;
         let certificate = CertificateDer::from_pem_slice(&bytes).ok()?;
         let key = PrivateKeyDer::from_pem_slice(&bytes).ok()?;
-        traffic.answer_handshake(name, Some((certificate.to_vec(), key.secret_der().to_vec()))).ok()?;
-        Answered::ServerName(name.to_owned())
+        host.answer_handshake(name, Some((certificate.to_vec(), key.secret_der().to_vec()))).ok()?;
+        ChallengeAnswer::ServerName(name.to_owned())
     };
     // The file is the other one's.
-    Some(Proof { traffic: Rc::clone(traffic), what, shared: None })
+    Some(Proof { host: Rc::clone(host), what, shared: None })
 }
 
 /// Returns the certificate of TLS-ALPN-01 (RFC 8737, section 3).

@@ -2,7 +2,7 @@
 //!
 //! Owns the program's arguments, its time, and what it says when it fails. It is run without a shell.
 
-use crate::dns_update::{self, Change};
+use crate::dns_update::{self, RecordChange};
 use engine::modules::acme::{DnsUpdate, Issuer};
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,7 +48,7 @@ impl Drop for SetRecord {
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
             // What fails here leaves a record that proves nothing any more.
-            std::thread::spawn(move || record.change(Change::Remove));
+            std::thread::spawn(move || record.change(RecordChange::Remove));
         }
     }
 }
@@ -56,19 +56,19 @@ impl Drop for SetRecord {
 impl Record {
     /// Sets the record. Blocks until it can be asked for.
     pub(crate) fn set(self) -> Result<SetRecord, String> {
-        let set = self.change(Change::Add);
+        let set = self.change(RecordChange::Add);
         // One that fails may have set it.
         let record = SetRecord(Some(self));
         set.map(|()| record)
     }
 
-    fn change(&self, what: Change) -> Result<(), String> {
+    fn change(&self, what: RecordChange) -> Result<(), String> {
         match (&self.setter, what) {
-            (Setter::Hook(hook), Change::Add) => self.run(hook, "present", LIMIT),
-            (Setter::Hook(hook), Change::Remove) => self.run(hook, "cleanup", LIMIT),
+            (Setter::Hook(hook), RecordChange::Add) => self.run(hook, "present", LIMIT),
+            (Setter::Hook(hook), RecordChange::Remove) => self.run(hook, "cleanup", LIMIT),
             (Setter::Update(update), what) => {
                 dns_update::change(update, what, &format!("_acme-challenge.{}", self.host), &self.value)?;
-                if what == Change::Add {
+                if what == RecordChange::Add {
                     std::thread::sleep(Duration::from_millis(update.wait_ms));
                 }
                 Ok(())

@@ -1,6 +1,6 @@
 //! Revocations (RFC 8555, section 7.6): which certificates there are, by the names that people know, and orders to revoke one.
 //!
-//! Plain data: [`crate::Demands`] has the list and the queue, and `revoke` carries an order out.
+//! Plain data: [`crate::OnDemandOrders`] has the list and the queue, and `revoke` carries an order out.
 
 use std::sync::Arc;
 

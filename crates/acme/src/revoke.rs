@@ -1,7 +1,7 @@
 //! Carrying revocations out: the issuer is told, and what is revoked is replaced at once, as the configuration, or the next handshake,
 //! still wants it.
 
-use crate::client::{Failure, now_s};
+use crate::client::{OrderFailure, now_s};
 use crate::folder::Folder;
 use crate::revocation::{IssuedCertificate, Revocation, RevokeFault, RevokeReason};
 use crate::service::IssuerTask;
@@ -26,7 +26,7 @@ impl IssuerTask {
                 until_s: known.facts.as_ref()?.until_s,
             })
         });
-        self.demands.revocations().listed.insert(Arc::clone(&self.issuer.name), listed.collect());
+        self.on_demand_orders.revocations().listed.insert(Arc::clone(&self.issuer.name), listed.collect());
     }
 
     /// Carries a revocation out.
@@ -52,7 +52,7 @@ impl IssuerTask {
         let gone = || "it was replaced meanwhile".to_owned();
         let at = self.certificates.iter().position(|known| known.name() == name).ok_or_else(gone)?;
         let leaf = CertificateDer::from(self.certificates[at].leaf.clone().ok_or_else(gone)?);
-        let (account, client) = self.open_account(folder).await.map_err(|Failure { text, .. }| text)?;
+        let (account, client) = self.open_account(folder).await.map_err(|OrderFailure { text, .. }| text)?;
         let request = RevocationRequest { certificate: &leaf, reason: Some(of_acme(reason)) };
         match account.revoke(&request).await {
             Ok(()) => {}
@@ -70,7 +70,7 @@ impl IssuerTask {
         known.revoked();
         let (names, id, is_on_demand) = (known.names(), Arc::clone(&known.wanted.id), known.is_on_demand);
         if is_on_demand {
-            self.demands.revoked(&id);
+            self.on_demand_orders.revoked(&id);
         }
         self.list();
         self.log(Level::Notice, format_args!("the certificate for {names} is revoked"));

@@ -14,7 +14,7 @@ const SHORT_LIVED_S: u64 = 10 * DAY_S;
 
 /// What an issuer suggests (RFC 9773).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct RenewalWindow {
     /// The first moment of it.
     pub start_s: u64,
     /// The last one.
@@ -24,10 +24,10 @@ pub struct Window {
 /// Returns when to renew a certificate: at a moment of the window that its issuer suggests; without one, when a third of its
 /// lifetime is left, or half of a short one, a little earlier for some than for others. Never later than with a tenth left,
 /// and never in its first twentieth: an issuer whose windows are always past must not be asked without end.
-pub fn renewal_s(facts: &CertificateFacts, window: Option<Window>, seed: u64) -> u64 {
+pub fn renewal_s(facts: &CertificateFacts, window: Option<RenewalWindow>, seed: u64) -> u64 {
     let lifetime_s = facts.until_s.saturating_sub(facts.from_s);
     let latest_s = facts.until_s.saturating_sub(lifetime_s / 10);
-    if let Some(Window { start_s, end_s }) = window {
+    if let Some(RenewalWindow { start_s, end_s }) = window {
         let span_s = end_s.saturating_sub(start_s);
         let at_s = start_s.saturating_add(seed % span_s.saturating_add(1));
         return at_s.min(latest_s).max(facts.from_s.saturating_add(lifetime_s / 20));
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn issuers_window_counts_but_not_past_the_end() {
         let facts = facts(90 * DAY_S);
-        let window = |start_s, end_s| Some(Window { start_s, end_s });
+        let window = |start_s, end_s| Some(RenewalWindow { start_s, end_s });
         let start_s = facts.from_s + 10 * DAY_S;
         for seed in [0, 1, 17, u64::MAX] {
             let at_s = renewal_s(&facts, window(start_s, start_s + 100), seed);

@@ -5,13 +5,13 @@
 
 use crate::account;
 use crate::certificate::{Certificate, leaf_of};
-use crate::client::{Failure, IssuerClient, now_s};
-use crate::demands::{Demands, InForce};
+use crate::client::{IssuerClient, OrderFailure, now_s};
 use crate::folder::{Folder, Lock};
+use crate::host::AcmeHost;
+use crate::on_demand_orders::{InForce, OnDemandOrders};
 use crate::order::{self, OrderTask};
 use crate::proof::{self, Proof};
-use crate::schedule::{self, Cause, Window};
-use crate::traffic::Traffic;
+use crate::schedule::{self, Cause, RenewalWindow};
 use engine::Config;
 use engine::host::Level;
 use engine::modules::acme::{CertificateFacts, Issuer, OnDemand, Wanted};
@@ -58,7 +58,11 @@ struct Running {
 
 /// Orders what the configuration in force names, and what handshakes ask for, until there is none any more. To be run inside a
 /// set of local tasks.
-pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traffic>, demands: Demands) {
+pub async fn run(
+    mut configs: watch::Receiver<Arc<Config>>,
+    host: Rc<dyn AcmeHost>,
+    on_demand_orders: OnDemandOrders,
+) {
     let mut running: Vec<Running> = Vec::new();
     loop {
         let config = Arc::clone(&configs.borrow_and_update());
@@ -72,12 +76,12 @@ pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traf
                 }
                 None => {
                     end(known.task).await;
-                    demands.forget(&known.wish.issuer.name);
+                    on_demand_orders.forget(&known.wish.issuer.name);
                 }
             }
         }
         for wish in next {
-            let task = IssuerTask::new(&wish, Rc::clone(&traffic), demands.clone());
+            let task = IssuerTask::new(&wish, Rc::clone(&host), on_demand_orders.clone());
             let task = tokio::task::spawn_local(task.run());
             running.push(Running { wish, task });
         }
@@ -87,7 +91,7 @@ pub async fn run(mut configs: watch::Receiver<Arc<Config>>, traffic: Rc<dyn Traf
     }
     for known in running {
         end(known.task).await;
-        demands.forget(&known.wish.issuer.name);
+        on_demand_orders.forget(&known.wish.issuer.name);
     }
 }
 
@@ -122,28 +126,28 @@ pub(crate) struct IssuerTask {
     pub(crate) issuer: Issuer,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) on_demand: Vec<OnDemand>,
-    pub(crate) traffic: Rc<dyn Traffic>,
-    pub(crate) demands: Demands,
+    pub(crate) host: Rc<dyn AcmeHost>,
+    pub(crate) on_demand_orders: OnDemandOrders,
     pub(crate) account: Option<(Account, IssuerClient)>,
     /// Until when the issuer is left alone, and after how many failures.
     pub(crate) pause: (u64, u32),
 }
 
 impl IssuerTask {
-    fn new(wish: &Wish, traffic: Rc<dyn Traffic>, demands: Demands) -> IssuerTask {
+    fn new(wish: &Wish, host: Rc<dyn AcmeHost>, on_demand_orders: OnDemandOrders) -> IssuerTask {
         IssuerTask {
             issuer: wish.issuer.clone(),
             certificates: wish.certificates.iter().map(Certificate::new).collect(),
             on_demand: wish.on_demand.clone(),
-            traffic,
-            demands,
+            host,
+            on_demand_orders,
             account: None,
             pause: (0, 0),
         }
     }
 
     pub(crate) fn log(&self, level: Level, text: std::fmt::Arguments<'_>) {
-        self.traffic.log(level, &format!("acme issuer \"{}\": {text}", self.issuer.name));
+        self.host.log(level, &format!("acme issuer \"{}\": {text}", self.issuer.name));
     }
 
     async fn run(mut self) {
@@ -191,18 +195,18 @@ impl IssuerTask {
             proofs.retain(|file, _| files.contains(file));
             for file in files {
                 if !proofs.contains_key(&file)
-                    && let Some(proof) = proof::adopt(folder, &file, &self.traffic)
+                    && let Some(proof) = proof::adopt(folder, &file, &self.host)
                 {
                     proofs.insert(file, proof);
                 }
             }
             self.load(folder);
-            while let Some(revocation) = self.demands.take_revocation(&self.issuer.name) {
+            while let Some(revocation) = self.on_demand_orders.take_revocation(&self.issuer.name) {
                 revocation.refuse_as_follower();
             }
             // The process that orders is asked by its own handshakes.
-            while let Some(demanded) = self.demands.take(&self.issuer.name) {
-                self.demands.refuse(&demanded.wanted.id, now_s() + LOOK.as_secs());
+            while let Some(demanded) = self.on_demand_orders.take(&self.issuer.name) {
+                self.on_demand_orders.refuse(&demanded.wanted.id, now_s() + LOOK.as_secs());
             }
             sleep(LOOK).await;
         }
@@ -222,7 +226,7 @@ impl IssuerTask {
             let installed = match folder.read(&known.file) {
                 Ok(Some(pem)) => {
                     leaf = leaf_of(&pem);
-                    self.traffic.install(&known.wanted, &place, &pem)
+                    self.host.install(&known.wanted, &place, &pem)
                 }
                 Ok(None) => continue,
                 Err(error) => Err(error.to_string()),
@@ -245,7 +249,7 @@ impl IssuerTask {
         known.set(facts);
         if known.is_on_demand {
             let until_s = known.facts.as_ref().map_or(0, |facts| facts.until_s);
-            self.demands.issued(&known.wanted.id, InForce { due_s: known.due_s, until_s });
+            self.on_demand_orders.issued(&known.wanted.id, InForce { due_s: known.due_s, until_s });
             known.due_s = u64::MAX;
         }
         self.list();
@@ -253,16 +257,16 @@ impl IssuerTask {
 
     /// Orders each certificate when it is due, and what handshakes ask for. Does not end.
     async fn order_all(&mut self, folder: Option<&Folder>) {
-        let mut news = self.demands.news();
+        let mut news = self.on_demand_orders.news();
         news.mark_changed();
         loop {
             let now = now_s();
             if news.has_changed().unwrap_or(false) {
                 news.mark_unchanged();
-                while let Some(revocation) = self.demands.take_revocation(&self.issuer.name) {
+                while let Some(revocation) = self.on_demand_orders.take_revocation(&self.issuer.name) {
                     self.revoke(revocation, folder).await;
                 }
-                while let Some(demanded) = self.demands.take(&self.issuer.name) {
+                while let Some(demanded) = self.on_demand_orders.take(&self.issuer.name) {
                     self.order_demanded(demanded, folder).await;
                 }
                 continue;
@@ -299,7 +303,7 @@ impl IssuerTask {
         self.log(Level::Notice, format_args!("ordering a certificate for {names}"));
         let ordered = match timeout(ORDER, self.order(at, folder)).await {
             Ok(ordered) => ordered,
-            Err(_) => Err(Failure::unreachable("the order took too long")),
+            Err(_) => Err(OrderFailure::unreachable("the order took too long")),
         };
         match ordered {
             Ok(until_s) => {
@@ -339,11 +343,11 @@ impl IssuerTask {
     pub(crate) async fn open_account(
         &mut self,
         folder: Option<&Folder>,
-    ) -> Result<(Account, IssuerClient), Failure> {
+    ) -> Result<(Account, IssuerClient), OrderFailure> {
         if let Some((account, client)) = &self.account {
             return Ok((account.clone(), client.clone()));
         }
-        let config = self.traffic.client_config(&self.issuer).map_err(Failure::refused)?;
+        let config = self.host.client_config(&self.issuer).map_err(OrderFailure::refused)?;
         let client = IssuerClient::new(config);
         let account = account::open(&self.issuer, folder, &client).await?;
         self.account = Some((account.clone(), client.clone()));
@@ -351,7 +355,7 @@ impl IssuerTask {
     }
 
     /// Orders a certificate; returns until when it is valid.
-    async fn order(&mut self, at: usize, folder: Option<&Folder>) -> Result<u64, Failure> {
+    async fn order(&mut self, at: usize, folder: Option<&Folder>) -> Result<u64, OrderFailure> {
         let (account, client) = self.open_account(folder).await?;
         let known = &self.certificates[at];
         // Where a suggestion came from, the issuer knows what is replaced. If it disagrees, the next attempt does without.
@@ -364,7 +368,7 @@ impl IssuerTask {
             account: &account,
             client: &client,
             folder,
-            traffic: &self.traffic,
+            host: &self.host,
             replaces,
         };
         let pem = task.run().await?;
@@ -372,17 +376,17 @@ impl IssuerTask {
         let place = match folder {
             Some(folder) => {
                 let path = folder.path(&known.file).display().to_string();
-                folder
-                    .write(&known.file, &pem)
-                    .map_err(|error| Failure::refused(format!("\"{path}\" cannot be written: {error}")))?;
+                folder.write(&known.file, &pem).map_err(|error| {
+                    OrderFailure::refused(format!("\"{path}\" cannot be written: {error}"))
+                })?;
                 folder.remove(&known.key_file);
                 path
             }
             None => format!("acme:{}", known.names()),
         };
-        let facts = self.traffic.install(&wanted, &place, &pem);
-        let facts =
-            facts.map_err(|why| Failure::refused(format!("what it has issued cannot be used: {why}")))?;
+        let facts = self.host.install(&wanted, &place, &pem);
+        let facts = facts
+            .map_err(|why| OrderFailure::refused(format!("what it has issued cannot be used: {why}")))?;
         let known = &mut self.certificates[at];
         known.changed = folder.and_then(|folder| folder.changed(&known.file));
         known.leaf = leaf_of(&pem);
@@ -402,7 +406,7 @@ impl IssuerTask {
         match account.renewal_info(&identifier).await {
             Ok((info, again)) => {
                 let seconds = |time_s: i64| u64::try_from(time_s).unwrap_or(0);
-                let window = Window {
+                let window = RenewalWindow {
                     start_s: seconds(info.suggested_window.start.unix_timestamp()),
                     end_s: seconds(info.suggested_window.end.unix_timestamp()),
                 };

@@ -15,4 +15,4 @@ pub mod zone;
 pub use freshness::{Freshness, range_begins_before};
 pub use key::{KeyHash, Levels, variant};
 pub use record::{BodyHash, MAX_META_BYTES, MetaFault, Provenance, RECORD_BYTES, StoredMeta, Times};
-pub use zone::{Asked, Found, Purged, Removal, Zone, ZoneLimits, ZoneUse};
+pub use zone::{Purged, Removal, Zone, ZoneLimits, ZoneLookup, ZoneQuery, ZoneUse};

@@ -3,7 +3,7 @@
 //! Owns: whom to ask. A running server checks its open stores as a reload would; without one, copies of the stores are
 //! checked as a start would. Must never: open a store in its place, which would create files beside it.
 
-use crate::client::{Call, Client};
+use crate::client::{ApiClient, Call};
 use crate::endpoint::Endpoint;
 use crate::tls_options::TlsOptions;
 use control::api::types::{CheckOrder, Checked};
@@ -51,7 +51,7 @@ fn ask(config: &Config, declared: &Declarations) -> StoreCheck {
     // A plain struct: there is nothing in it that JSON could not say.
     let body = serde_json::to_vec(&CheckOrder::from(declared)).unwrap_or_default();
     let call = Call { method: Method::POST, body: Some(body), ..Call::get("/v1/check") };
-    let asked = Client::new(Endpoint::Socket(socket.path.clone()), None, &TlsOptions::default())
+    let asked = ApiClient::new(Endpoint::Socket(socket.path.clone()), None, &TlsOptions::default())
         .and_then(|client| client.ask::<Checked>(&call));
     match asked {
         Ok((Checked { faults, unchecked, notes }, _)) => StoreCheck { faults, unchecked, notes },

@@ -61,7 +61,7 @@ impl Call {
 }
 
 /// One server, with a connection for each call.
-pub(crate) struct Client {
+pub(crate) struct ApiClient {
     endpoint: Endpoint,
     /// The bearer token, for a location.
     token: Option<String>,
@@ -78,9 +78,13 @@ enum Failed {
     Answer(String),
 }
 
-impl Client {
+impl ApiClient {
     /// Opens no connection yet.
-    pub(crate) fn new(endpoint: Endpoint, token: Option<String>, tls: &TlsOptions) -> Result<Client, Error> {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        token: Option<String>,
+        tls: &TlsOptions,
+    ) -> Result<ApiClient, Error> {
         if token.is_some() {
             tls.check_token(&endpoint)?;
         }
@@ -92,7 +96,7 @@ impl Client {
         let runtime = runtime.map_err(|error| {
             Error::new(Code::Unreachable, "system", format!("cannot create an event loop: {error}"), "")
         })?;
-        Ok(Client { endpoint, token, tls, runtime })
+        Ok(ApiClient { endpoint, token, tls, runtime })
     }
 
     /// Sends a call and parses the answer as JSON.

@@ -6,7 +6,7 @@ use crate::client::{Call, encoded};
 use crate::error::{Code, Error, say, say_json};
 use crate::format::{Table, micros_if, share};
 use crate::session::Session;
-use crate::status::Window;
+use crate::status::Period;
 use clap::Args;
 use control::api::types::{Comparison, Judged, Side, Verdict};
 
@@ -22,7 +22,7 @@ pub(crate) struct Compare {
     b: String,
     /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "5m")]
-    window: Window,
+    window: Period,
 }
 
 impl Compare {

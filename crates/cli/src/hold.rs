@@ -28,7 +28,7 @@ Examples:
   pointsman hold shop.example.com --max 1000 --timeout 10s
   pointsman hold shop.example.com --for 30m --then refuse --reason migration
   pointsman release shop.example.com --rate 200")]
-pub(crate) struct Hold {
+pub(crate) struct HoldArgs {
     /// The key
     key: String,
     /// How many requests may wait; further ones get 503
@@ -53,7 +53,7 @@ pub(crate) struct Hold {
     actor: ActorOption,
 }
 
-impl Hold {
+impl HoldArgs {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let order = HoldOrder {
             max: Some(self.max),

@@ -62,7 +62,7 @@ Examples:
   pointsman server green remove 10.0.0.5:8081
   pointsman server green --from changes.txt --dry-run"
 )]
-pub(crate) struct Server {
+pub(crate) struct ServerArgs {
     /// Group; all if omitted
     #[arg(value_name = "GROUP")]
     group: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Server {
     options: OrderOptions,
 }
 
-impl Server {
+impl ServerArgs {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let Some(group) = &self.group else { return list_all(session) };
         let path = format!("/v1/groups/{}/servers", encoded(group));

@@ -2,7 +2,7 @@
 //!
 //! Owns the options that all verbs share.
 
-use crate::client::{self, Call, Client};
+use crate::client::{self, ApiClient, Call};
 use crate::endpoint;
 use crate::error::{Code, Error};
 use crate::tls_options::TlsOptions;
@@ -41,7 +41,7 @@ pub(crate) struct GlobalOptions {
 
 /// A server that can be reached, and the switch that is meant.
 pub(crate) struct Session {
-    pub(crate) client: Client,
+    pub(crate) client: ApiClient,
     pub(crate) json: bool,
     switch: Option<String>,
     /// Whether there are several, once that was asked.
@@ -84,7 +84,7 @@ impl GlobalOptions {
             self.globals.as_deref(),
         )?;
         let token = std::env::var("POINTSMAN_TOKEN").ok().filter(|token| !token.is_empty());
-        let client = Client::new(endpoint, token, &self.tls)?;
+        let client = ApiClient::new(endpoint, token, &self.tls)?;
         Ok(Session { client, json: self.json, switch: self.switch.clone(), are_several: OnceCell::new() })
     }
 }

@@ -13,7 +13,7 @@ use engine::modules::ssl::CertificateExpiry;
 
 /// The period that the figures cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Window {
+pub(crate) enum Period {
     /// Ten seconds
     #[value(name = "10s")]
     TenSeconds,
@@ -28,14 +28,14 @@ pub(crate) enum Window {
     Hour,
 }
 
-impl Window {
+impl Period {
     /// Returns the API's name for it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Window::TenSeconds => "10s",
-            Window::Minute => "1m",
-            Window::FiveMinutes => "5m",
-            Window::Hour => "1h",
+            Period::TenSeconds => "10s",
+            Period::Minute => "1m",
+            Period::FiveMinutes => "5m",
+            Period::Hour => "1h",
         }
     }
 }
@@ -45,7 +45,7 @@ impl Window {
 pub(crate) struct Status {
     /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "10s")]
-    window: Window,
+    window: Period,
 }
 
 impl Status {
@@ -61,7 +61,7 @@ impl Status {
 }
 
 /// Returns the call for what the screen shows.
-pub(crate) fn call(window: Window) -> Call {
+pub(crate) fn call(window: Period) -> Call {
     Call::get(format!("/v1/status?window={}", window.name()))
 }
 

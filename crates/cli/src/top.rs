@@ -5,7 +5,7 @@
 
 use crate::error::{Code, Error, say_raw};
 use crate::session::GlobalOptions;
-use crate::status::{self, Window};
+use crate::status::{self, Period};
 use clap::Args;
 use control::api::types;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,7 @@ const REST_OF_SCREEN: &str = "\x1b[J";
 pub(crate) struct Top {
     /// Period that the figures cover
     #[arg(long, value_name = "TIME", value_enum, default_value = "10s")]
-    window: Window,
+    window: Period,
 }
 
 impl Top {
@@ -52,10 +52,10 @@ impl Top {
             draw(&status::screen(&shown, session.switch_name()))?;
             match key(EACH)? {
                 Some(b'q' | b'Q' | 0x03 | 0x04) => return Ok(Code::Done),
-                Some(b'1') => window = Window::TenSeconds,
-                Some(b'2') => window = Window::Minute,
-                Some(b'3') => window = Window::FiveMinutes,
-                Some(b'4') => window = Window::Hour,
+                Some(b'1') => window = Period::TenSeconds,
+                Some(b'2') => window = Period::Minute,
+                Some(b'3') => window = Period::FiveMinutes,
+                Some(b'4') => window = Period::Hour,
                 _ => {}
             }
             shown = session.client.ask::<types::Status>(&status::call(window))?.0;

@@ -16,7 +16,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Wait until nothing is in flight on the old side of a commit
 #[derive(Debug, Args)]
-pub(crate) struct Wait {
+pub(crate) struct WaitArgs {
     /// Revision of the commit; the newest if omitted
     #[arg(conflicts_with = "id")]
     revision: Option<u64>,
@@ -28,7 +28,7 @@ pub(crate) struct Wait {
     timeout: String,
 }
 
-impl Wait {
+impl WaitArgs {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let switch = session.switch_path()?;
         let mut path = receipt::receipt_path(&switch, self.revision, self.id.as_deref());

@@ -17,13 +17,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Show commits, gates, drains and holds as they happen
 #[derive(Debug, Args)]
 #[command(after_help = "Ctrl-C ends it. When the server restarts, it reconnects.")]
-pub(crate) struct Watch {
+pub(crate) struct WatchArgs {
     /// Show earlier events too, from the one after this, as far as the server has kept them
     #[arg(long, value_name = "EVENT")]
     after: Option<u64>,
 }
 
-impl Watch {
+impl WatchArgs {
     pub(crate) fn run(&self, session: &Session) -> Result<Code, Error> {
         let only = session.switch_name();
         let mut last = self.after;

@@ -22,7 +22,7 @@ pub(crate) enum Token {
     /// The end of the text.
     End,
     /// No token.
-    Fault(Fault),
+    LexFault(LexFault),
 }
 
 /// A word with its place.
@@ -42,7 +42,7 @@ pub(crate) struct Lexed {
 
 /// Why there is no token. Offsets.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Fault {
+pub(crate) enum LexFault {
     /// The quoted word that began at `open` ended just before `at`, where something is that must not follow it.
     AfterQuote { open: u32, at: u32 },
     /// A word, quoted or not, that began at `start` and is too long.
@@ -100,7 +100,7 @@ impl<'a> Lexer<'a> {
                 && !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')')
             {
                 self.after_quote = None;
-                return Token::Fault(Fault::AfterQuote { open, at: self.at as u32 });
+                return Token::LexFault(LexFault::AfterQuote { open, at: self.at as u32 });
             }
             self.after_quote = None;
             let at = self.at as u32;
@@ -139,7 +139,7 @@ impl<'a> Lexer<'a> {
         let mut at = open + 1;
         while let Some(&byte) = self.text.get(at) {
             if self.limited && at - start >= WORD_LIMIT_BYTES {
-                return Token::Fault(Fault::TooLong { start: open as u32, quote });
+                return Token::LexFault(LexFault::TooLong { start: open as u32, quote });
             }
             if escaped {
                 escaped = false;
@@ -157,7 +157,7 @@ impl<'a> Lexer<'a> {
             at += 1;
         }
         if quote.is_some() {
-            return Token::Fault(Fault::NoClosingQuote { open: open as u32 });
+            return Token::LexFault(LexFault::NoClosingQuote { open: open as u32 });
         }
         self.finish(open, start, at, false)
     }
@@ -243,7 +243,7 @@ mod tests {
                 Token::Open(_) => "<{>".into(),
                 Token::Close(_) => "<}>".into(),
                 Token::End => return seen,
-                Token::Fault(fault) => {
+                Token::LexFault(fault) => {
                     seen.push(format!("{fault:?}"));
                     return seen;
                 }

@@ -13,7 +13,7 @@ use engine::Config;
 use engine::modules::switch::GateSpec;
 use engine::modules::upstream::GroupEntry;
 use engine::probe::{CheckSpec, HttpProbe, Probe, ProbeHost};
-use prober::{Prober, Question};
+use prober::{ProbeRequest, Prober};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::{Code, Refusal};
@@ -54,7 +54,7 @@ pub async fn ask(
             let known = entry
                 .zip(group)
                 .and_then(|(entry, group)| by_checks((entry, &group.name), peer, spec, &host, prober));
-            let question = question(config, entry, &peer.address, spec, &host, prober);
+            let probe_request = probe_request(config, entry, &peer.address, spec, &host, prober);
             let (address, spec, prober) = (peer.address.clone(), spec.clone(), prober.clone());
             let mark = mark_of(marks, target, &peer.name);
             let name = peer.name.clone();
@@ -70,7 +70,7 @@ pub async fn ask(
                     None => {
                         // The semaphore is never closed.
                         let _permit = permits.acquire().await;
-                        ask_one(&address, &spec, &question, &prober).await
+                        ask_one(&address, &spec, &probe_request, &prober).await
                     }
                 };
                 with_mark(ServerResult { server: name, ..result }, mark)
@@ -115,8 +115,8 @@ pub async fn ask_servers(
     let host = host_of(spec, group, None);
     let mut results = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let question = question(config, entry, &address, spec, &host, prober);
-        results.push(ask_one(&address, spec, &question, prober).await);
+        let probe_request = probe_request(config, entry, &address, spec, &host, prober);
+        results.push(ask_one(&address, spec, &probe_request, prober).await);
     }
     results
 }
@@ -210,21 +210,21 @@ fn host_of(spec: &GateSpec, target: &str, key: Option<&str>) -> String {
     }
 }
 
-/// Returns the question to a server.
-fn question(
+/// Returns the probe to a server.
+fn probe_request(
     config: &Arc<Config>,
     entry: Option<&GroupEntry>,
     address: &Address,
     spec: &GateSpec,
     host: &str,
     prober: &Prober,
-) -> Result<Question, String> {
+) -> Result<ProbeRequest, String> {
     let probe = entry.map_or_else(|| spec.probe.clone(), |entry| probe_of(spec, entry));
     let tls = match entry.and_then(|entry| entry.tls.of(spec.scheme)) {
         Some(tls) => Some((prober.context(config, &tls, probe.is_over_http2())?, tls.name)),
         None => None,
     };
-    Ok(Question {
+    Ok(ProbeRequest {
         address: address.clone(),
         probe: Arc::new(probe),
         host: host.into(),
@@ -320,7 +320,7 @@ fn with_mark(mut result: ServerResult, mark: Option<String>) -> ServerResult {
 async fn ask_one(
     address: &Address,
     spec: &GateSpec,
-    question: &Result<Question, String>,
+    probe_request: &Result<ProbeRequest, String>,
     prober: &Prober,
 ) -> ServerResult {
     let began = Instant::now();
@@ -329,7 +329,7 @@ async fn ask_one(
         if pass > 1 {
             tokio::time::sleep(Duration::from_millis(spec.interval_ms)).await;
         }
-        outcome = ask_once(question, prober).await;
+        outcome = ask_once(probe_request, prober).await;
         match &mut outcome {
             Err(reason) if pass > 1 => {
                 reason.push_str(&format!(" (after it had passed {} of {})", pass - 1, spec.passes))
@@ -349,13 +349,13 @@ async fn ask_one(
     ServerResult { address: address.to_string(), healthy, reason, took_us, ..ServerResult::default() }
 }
 
-async fn ask_once(question: &Result<Question, String>, prober: &Prober) -> Result<String, String> {
-    let question = question.clone()?;
+async fn ask_once(probe_request: &Result<ProbeRequest, String>, prober: &Prober) -> Result<String, String> {
+    let probe_request = probe_request.clone()?;
     #[cfg(test)]
-    if let Some(answer) = crate::service::simulated_probe(&question.address).await {
+    if let Some(answer) = crate::service::simulated_probe(&probe_request.address).await {
         return answer;
     }
-    match prober.ask(question).await {
+    match prober.ask(probe_request).await {
         Ok(answer) => answer.outcome,
         Err(_) => Err("the thread that asks has ended".to_owned()),
     }

@@ -136,7 +136,7 @@ impl Receipt {
 /// What the nodes of a fleet did with a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FleetReceipt {
-    /// The nodes of the roster.
+    /// The member nodes.
     pub nodes: Vec<NodeReceipt>,
     /// When the last worker of the last node had applied it, in microseconds after the commit; absent while a node has not
     /// said so.

@@ -108,7 +108,7 @@ impl Args {
 }
 
 /// Code that puts one directive's meaning into the configuration under construction.
-pub type Code = fn(&mut Builder<'_>, &conf::Directive) -> Result<(), Diagnostic>;
+pub type ApplyCode = fn(&mut Builder<'_>, &conf::Directive) -> Result<(), Diagnostic>;
 
 /// The storage of a directive's value: a setting of the present level, or one of the whole configuration.
 pub type Field<T> = for<'a, 'b> fn(&'a mut Builder<'b>) -> &'a mut Setting<T>;
@@ -117,7 +117,7 @@ pub type Field<T> = for<'a, 'b> fn(&'a mut Builder<'b>) -> &'a mut Setting<T>;
 #[derive(Clone, Copy)]
 pub enum Apply {
     /// By code of its own.
-    Code(Code),
+    Code(ApplyCode),
     /// `on` or `off`.
     Flag(Field<bool>),
     /// A time, kept in milliseconds.
@@ -227,7 +227,7 @@ impl Directive {
         contexts: Contexts,
         args: Args,
         syntax: &'static str,
-        code: Code,
+        code: ApplyCode,
     ) -> Directive {
         Directive::of(name, contexts, args, syntax, Apply::Code(code))
     }

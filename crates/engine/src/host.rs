@@ -4,7 +4,7 @@ pub use crate::clock::Now;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::modules::lua::script::ScriptId;
-use crate::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
+use crate::network::{BodyTap, DialRequest, DialedConnection, Dialing, Waiting};
 use crate::output::wire::HeadRefused;
 use crate::phase::verdict::{Effect, SwitchOrder};
 use crate::routing::Routing;
@@ -281,7 +281,7 @@ pub trait Host {
         None
     }
     /// Makes what a script reads the body of its request from.
-    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {
+    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn DialedConnection>> {
         drop(tap);
         None
     }

@@ -10,6 +10,7 @@
 mod clock;
 pub mod config;
 mod connection;
+mod current_location;
 pub mod directive;
 pub mod exchange;
 pub mod host;

@@ -49,7 +49,7 @@ impl Eq for Waiting {}
 
 /// The two sides of a connection, each with a timer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum Direction {
     /// What comes.
     Read,
     /// What goes; the connection's beginning, too.
@@ -72,7 +72,7 @@ pub enum SocketOption {
 }
 
 /// A connection that a script has opened. It counts against `worker_connections` as long as it exists.
-pub trait Connection {
+pub trait DialedConnection {
     /// Reads what is there into `buffer`; 0 is the peer's end.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
     /// Writes; returns how many bytes were written. After `Pending`, the next call must begin with the same bytes.
@@ -94,9 +94,9 @@ pub trait Connection {
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Starts a side's timer: it elapses in `ms`.
-    fn start_timer(&mut self, side: Side, ms: u64);
+    fn start_timer(&mut self, direction: Direction, ms: u64);
     /// Ready when the side's timer has elapsed.
-    fn poll_timer(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<()>;
+    fn poll_timer(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()>;
     /// Begins a handshake of TLS, unless it is over TLS already.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ pub struct DialFault {
 }
 
 /// A connection that is being made, from when this is first polled on.
-pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Connection>, DialFault>>>>;
+pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn DialedConnection>, DialFault>>>>;
 
 /// A request's body on its way to the script that reads it (`ngx.req.socket`): the server puts in what comes while the script
 /// waits, and only then. A raw one is all that the client sends, and takes what the script sends to it.

@@ -69,7 +69,7 @@ pub fn start(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), u16> {
     request.host.extend_from_slice(request.head.host());
     request.length = request.head.len() as u64;
     core::choose_server(exchange, env);
-    let merge = *env.config.location(exchange.route.location).settings.core.head.merge_slashes;
+    let merge = *exchange.settings(env.config).core.head.merge_slashes;
     let request = &mut exchange.request;
     match request.head.split_target(merge, &mut request.uri) {
         Ok(args) => request.args.extend_from_slice(args),

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// An answer that is waited for, on one thread.
-pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,17 +142,17 @@ pub struct SeenChange {
 }
 
 /// The changes of keys, in their order. Dropping it ends it.
-pub trait Watch {
+pub trait KeyWatch {
     /// Returns the next changes; all of one revision come together.
-    fn next(&mut self) -> Waiting<'_, Result<Vec<SeenChange>, FleetFault>>;
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<Vec<SeenChange>, FleetFault>>;
 }
 
 /// The store that the nodes share.
 pub trait Keyspace {
     /// Carries a transaction out.
-    fn transact(&self, transaction: Transaction) -> Waiting<'_, Result<KeyAnswer, CallFault>>;
+    fn transact(&self, transaction: Transaction) -> LocalBoxFuture<'_, Result<KeyAnswer, CallFault>>;
     /// Watches the keys that begin so, from a revision of the key space on.
-    fn watch(&self, prefix: String, from: i64) -> Waiting<'_, Result<Box<dyn Watch>, FleetFault>>;
+    fn watch(&self, prefix: String, from: i64) -> LocalBoxFuture<'_, Result<Box<dyn KeyWatch>, FleetFault>>;
     /// Returns where it is, for people.
     fn place(&self) -> String;
 }

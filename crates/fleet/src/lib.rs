@@ -19,7 +19,8 @@ mod view;
 pub use etcd::{Etcd, EtcdSettings};
 pub use fault::{FaultKind, FleetFault};
 pub use keyspace::{
-    CallFault, Condition, Entry, KeyAnswer, KeyStep, Keyspace, Read, SeenChange, Transaction, Waiting, Watch,
+    CallFault, Condition, Entry, KeyAnswer, KeyStep, KeyWatch, Keyspace, LocalBoxFuture, Read, SeenChange,
+    Transaction,
 };
 pub use protocol::{
     Commitment, Connected, Fleet, FleetSettings, FleetTimes, Follower, Known, MAX_COMMIT_BYTES, MAX_NODES,

@@ -5,7 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | `fleet` | [`Identity`]: written once, by `fleet init` |
-//! | `roster` | [`Roster`]: the names of all nodes that count |
+//! | `members` | [`Members`]: the names of all nodes that count |
 //! | `nodes/NODE` | [`Statement`]: what a node says of itself, rewritten at start, reload, and after a proposal whose outcome was unknown |
 //! | `head/SWITCH` | [`Head`]: the newest commit of a switch |
 //! | `c/SWITCH/REVISION` | a commit |
@@ -33,7 +33,7 @@ pub struct Identity {
 
 /// All nodes that count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roster {
+pub struct Members {
     /// Their names, in order.
     pub nodes: Vec<String>,
 }
@@ -134,8 +134,8 @@ impl Layout {
         format!("{}fleet", self.prefix)
     }
 
-    pub(crate) fn roster(&self) -> String {
-        format!("{}roster", self.prefix)
+    pub(crate) fn members(&self) -> String {
+        format!("{}members", self.prefix)
     }
 
     pub(crate) fn of(&self, folder: &str, name: &str) -> String {

@@ -5,7 +5,8 @@
 
 use crate::fault::{FaultKind, FleetFault};
 use crate::keyspace::{
-    CallFault, Condition, Entry, KeyAnswer, KeyStep, Keyspace, Read, SeenChange, Transaction, Waiting, Watch,
+    CallFault, Condition, Entry, KeyAnswer, KeyStep, KeyWatch, Keyspace, LocalBoxFuture, Read, SeenChange,
+    Transaction,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -181,7 +182,7 @@ fn lost() -> FleetFault {
 }
 
 impl Keyspace for SimulatedStore {
-    fn transact(&self, transaction: Transaction) -> Waiting<'_, Result<KeyAnswer, CallFault>> {
+    fn transact(&self, transaction: Transaction) -> LocalBoxFuture<'_, Result<KeyAnswer, CallFault>> {
         Box::pin(async move {
             // As the network is never at once, others come between.
             tokio::task::yield_now().await;
@@ -208,9 +209,9 @@ impl Keyspace for SimulatedStore {
         })
     }
 
-    fn watch(&self, prefix: String, from: i64) -> Waiting<'_, Result<Box<dyn Watch>, FleetFault>> {
+    fn watch(&self, prefix: String, from: i64) -> LocalBoxFuture<'_, Result<Box<dyn KeyWatch>, FleetFault>> {
         let watch = SimulatedWatch { store: self.clone(), prefix, from };
-        Box::pin(async move { Ok(Box::new(watch) as Box<dyn Watch>) })
+        Box::pin(async move { Ok(Box::new(watch) as Box<dyn KeyWatch>) })
     }
 
     fn place(&self) -> String {
@@ -224,8 +225,8 @@ struct SimulatedWatch {
     from: i64,
 }
 
-impl Watch for SimulatedWatch {
-    fn next(&mut self) -> Waiting<'_, Result<Vec<SeenChange>, FleetFault>> {
+impl KeyWatch for SimulatedWatch {
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<Vec<SeenChange>, FleetFault>> {
         Box::pin(async move {
             let mut changed = self.store.changed.subscribe();
             loop {

@@ -1,11 +1,11 @@
 //! What a node has seen of its fleet.
 //!
-//! Owns: roster, statements, heads, acknowledgements and signs of life as they were last read or reported. Must never: be the
+//! Owns: members, statements, heads, acknowledgements and signs of life as they were last read or reported. Must never: be the
 //! ground of a commit: that is what a transaction compares.
 
 use crate::fault::FleetFault;
 use crate::keyspace::{Entry, Read, SeenChange};
-use crate::record::{self, Acknowledgement, Beat, Head, Identity, Layout, Roster, Statement};
+use crate::record::{self, Acknowledgement, Beat, Head, Identity, Layout, Members, Statement};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ pub(crate) struct SeenBeat {
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) identity: Option<Entry>,
-    pub(crate) roster: Option<(Roster, i64)>,
+    pub(crate) members: Option<(Members, i64)>,
     pub(crate) nodes: BTreeMap<String, (Statement, i64)>,
     pub(crate) heads: BTreeMap<String, (Head, Entry)>,
     pub(crate) acknowledgements: BTreeMap<(String, String), Acknowledgement>,
@@ -34,9 +34,9 @@ pub(crate) struct View {
 
 /// What a change was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub(crate) enum ChangeSubject {
     Identity,
-    Roster,
+    Members,
     Head(String),
     Beat(String),
     Other,
@@ -48,7 +48,7 @@ impl View {
         let folder = |name: &str| Read::prefix(&layout.folder(name), MOST);
         vec![
             Read::Key(layout.identity()),
-            Read::Key(layout.roster()),
+            Read::Key(layout.members()),
             folder("nodes"),
             folder("head"),
             folder("ack"),
@@ -64,7 +64,7 @@ impl View {
     /// Takes what was read: the folders that were read are as they are there, whatever was seen before.
     pub(crate) fn take(&mut self, layout: &Layout, reads: Vec<Vec<Entry>>) -> Result<(), FleetFault> {
         self.identity = None;
-        self.roster = None;
+        self.members = None;
         self.nodes.clear();
         self.heads.clear();
         if reads.len() > 4 {
@@ -77,62 +77,71 @@ impl View {
     }
 
     /// Takes a reported change.
-    pub(crate) fn change(&mut self, layout: &Layout, change: SeenChange) -> Result<Subject, FleetFault> {
+    pub(crate) fn change(
+        &mut self,
+        layout: &Layout,
+        change: SeenChange,
+    ) -> Result<ChangeSubject, FleetFault> {
         if !change.is_removed {
             return self.put(layout, change.entry, Some(Instant::now()));
         }
-        let Some((kind, name)) = layout.split(&change.entry.key) else { return Ok(Subject::Other) };
+        let Some((kind, name)) = layout.split(&change.entry.key) else { return Ok(ChangeSubject::Other) };
         Ok(match kind {
             "fleet" => {
                 self.identity = None;
-                Subject::Identity
+                ChangeSubject::Identity
             }
-            "roster" => {
-                self.roster = None;
-                Subject::Roster
+            "members" => {
+                self.members = None;
+                ChangeSubject::Members
             }
             "nodes" => {
                 self.nodes.remove(name);
-                Subject::Roster
+                ChangeSubject::Members
             }
             "head" => {
                 self.heads.remove(name);
-                Subject::Head(name.to_owned())
+                ChangeSubject::Head(name.to_owned())
             }
             "beat" => {
                 self.beats.remove(name);
-                Subject::Other
+                ChangeSubject::Other
             }
-            _ => Subject::Other,
+            _ => ChangeSubject::Other,
         })
     }
 
-    fn put(&mut self, layout: &Layout, entry: Entry, seen: Option<Instant>) -> Result<Subject, FleetFault> {
+    fn put(
+        &mut self,
+        layout: &Layout,
+        entry: Entry,
+        seen: Option<Instant>,
+    ) -> Result<ChangeSubject, FleetFault> {
         let key = entry.key.clone();
-        let Some((kind, name)) = layout.split(&key) else { return Ok(Subject::Other) };
+        let Some((kind, name)) = layout.split(&key) else { return Ok(ChangeSubject::Other) };
         Ok(match kind {
             "fleet" => {
                 self.identity = Some(entry);
-                Subject::Identity
+                ChangeSubject::Identity
             }
-            "roster" => {
-                self.roster = Some((record::value(&entry)?, entry.written));
-                Subject::Roster
+            "members" => {
+                self.members = Some((record::value(&entry)?, entry.written));
+                ChangeSubject::Members
             }
             "nodes" => {
                 self.nodes.insert(name.to_owned(), (record::value(&entry)?, entry.written));
-                Subject::Roster
+                ChangeSubject::Members
             }
             "head" => {
                 self.heads.insert(name.to_owned(), (record::value(&entry)?, entry));
-                Subject::Head(name.to_owned())
+                ChangeSubject::Head(name.to_owned())
             }
             "ack" => {
                 if let Some((switch, node)) = name.split_once('/') {
                     let at = (switch.to_owned(), node.to_owned());
                     self.acknowledgements.insert(at, record::value(&entry)?);
                 }
-                Subject::Other
+                ChangeSubject::Other
             }
             "beat" => {
                 let known = self.beats.get(name).filter(|known| known.written == entry.written);
@@ -140,9 +149,9 @@ impl View {
                 let at = known.map_or(seen, |known| known.at);
                 let beat = SeenBeat { beat: record::value(&entry)?, written: entry.written, at };
                 self.beats.insert(name.to_owned(), beat);
-                Subject::Beat(name.to_owned())
+                ChangeSubject::Beat(name.to_owned())
             }
-            _ => Subject::Other,
+            _ => ChangeSubject::Other,
         })
     }
 
@@ -157,8 +166,8 @@ impl View {
         Ok(Some(identity.id))
     }
 
-    /// Returns the names of the roster.
-    pub(crate) fn roster_names(&self) -> &[String] {
-        self.roster.as_ref().map_or(&[], |(roster, _)| &roster.nodes)
+    /// Returns the names of the members.
+    pub(crate) fn member_names(&self) -> &[String] {
+        self.members.as_ref().map_or(&[], |(members, _)| &members.nodes)
     }
 }

@@ -5,7 +5,7 @@
 //! control bytes in extensions, trailers that are no fields, any number of digits) this is not, because some server
 //! sees another end there. It must never copy body bytes: it returns which part of the input they are.
 
-use crate::field::{FieldRules, FieldScanner, Step};
+use crate::field::{FieldRules, FieldScanner, FieldStep};
 use crate::headers::Headers;
 use crate::known::Known;
 use std::ops::Range;
@@ -282,9 +282,9 @@ impl ChunkedDecoder {
         let mut scanner = FieldScanner::default();
         loop {
             match scanner.scan(&self.section, rules) {
-                Step::Field => {}
-                Step::More => return Ok(()),
-                Step::End | Step::Fault => return Err(ChunkError::Malformed),
+                FieldStep::Field => {}
+                FieldStep::More => return Ok(()),
+                FieldStep::End | FieldStep::Fault => return Err(ChunkError::Malformed),
             }
             if self.section.get(scanner.name().end) != Some(&b':') {
                 return Err(ChunkError::Malformed);

@@ -57,7 +57,7 @@ pub(crate) struct FieldRules {
 
 /// The scanner's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum FieldStep {
     /// The end of the input, inside a line or before one.
     More,
     /// A whole line; its parts are in the scanner.
@@ -151,18 +151,18 @@ impl FieldScanner {
 
     /// Reads up to the next event.
     #[inline]
-    pub(crate) fn scan(&mut self, input: &[u8], rules: FieldRules) -> Step {
+    pub(crate) fn scan(&mut self, input: &[u8], rules: FieldRules) -> FieldStep {
         loop {
             let Some(&byte) = input.get(self.pos) else {
                 if self.state == State::Start {
                     self.line = self.pos;
                 }
-                return Step::More;
+                return FieldStep::More;
             };
             let step = match self.state {
                 State::Start => {
                     if self.whole_line(input) {
-                        return Step::Field;
+                        return FieldStep::Field;
                     }
                     self.start(byte, rules)
                 }
@@ -173,7 +173,7 @@ impl FieldScanner {
                 State::StatusLine => self.status_line(input),
                 State::Ending => self.ending(byte),
             };
-            if step != Step::More {
+            if step != FieldStep::More {
                 return step;
             }
         }
@@ -212,7 +212,7 @@ impl FieldScanner {
     }
 
     #[inline]
-    fn start(&mut self, byte: u8, rules: FieldRules) -> Step {
+    fn start(&mut self, byte: u8, rules: FieldRules) -> FieldStep {
         self.line = self.pos;
         self.odd = false;
         self.known = None;
@@ -221,33 +221,33 @@ impl FieldScanner {
             b'\r' => {
                 self.pos += 1;
                 self.state = State::Ending;
-                Step::More
+                FieldStep::More
             }
             b'\n' if rules.bare_lf => {
                 self.pos += 1;
-                Step::End
+                FieldStep::End
             }
             b'\n' | b':' => self.fail(self.pos),
             _ => {
                 self.state = State::Name;
-                Step::More
+                FieldStep::More
             }
         }
     }
 
     #[inline]
-    fn name_bytes(&mut self, input: &[u8], rules: FieldRules) -> Step {
+    fn name_bytes(&mut self, input: &[u8], rules: FieldRules) -> FieldStep {
         loop {
             self.pos += token_len(&input[self.pos..]);
             let Some(&byte) = input.get(self.pos) else {
-                return Step::More;
+                return FieldStep::More;
             };
             match CLASS[byte as usize] {
                 COLON => {
                     self.name_end = self.pos;
                     self.pos += 1;
                     self.state = State::BeforeValue;
-                    return Step::More;
+                    return FieldStep::More;
                 }
                 UNDERSCORE => self.odd |= !rules.underscores,
                 LINE_END => {
@@ -257,7 +257,7 @@ impl FieldScanner {
                 }
                 ODD if byte == b'/' && rules.skip_status_lines && &input[self.line..self.pos] == b"HTTP" => {
                     self.state = State::StatusLine;
-                    return Step::More;
+                    return FieldStep::More;
                 }
                 ODD => self.odd = true,
                 _ => return self.fail(self.pos),
@@ -267,12 +267,12 @@ impl FieldScanner {
     }
 
     #[inline]
-    fn before_value(&mut self, input: &[u8], rules: FieldRules) -> Step {
+    fn before_value(&mut self, input: &[u8], rules: FieldRules) -> FieldStep {
         // Spaces alone: nginx takes a tab for part of the value, which keeps odd framing fields odd.
         let spaces = input[self.pos..].iter().take_while(|byte| **byte == b' ').count();
         self.pos += spaces;
         match input.get(self.pos) {
-            None => Step::More,
+            None => FieldStep::More,
             Some(&byte @ (b'\r' | b'\n')) => self.empty_value(byte, rules),
             Some(_) => {
                 self.value_start = self.pos;
@@ -283,10 +283,10 @@ impl FieldScanner {
     }
 
     #[inline]
-    fn value_bytes(&mut self, input: &[u8], rules: FieldRules) -> Step {
+    fn value_bytes(&mut self, input: &[u8], rules: FieldRules) -> FieldStep {
         let Some(ahead) = memchr::memchr3(b'\r', b'\n', 0, &input[self.pos..]) else {
             self.pos = input.len();
-            return Step::More;
+            return FieldStep::More;
         };
         let at = self.pos + ahead;
         if input[at] == 0 {
@@ -300,7 +300,7 @@ impl FieldScanner {
             self.state = State::AfterValue;
             return match input.get(self.pos) {
                 Some(byte) => self.after_value(*byte, rules),
-                None => Step::More,
+                None => FieldStep::More,
             };
         }
         self.pos = at;
@@ -308,43 +308,43 @@ impl FieldScanner {
     }
 
     /// Handles a line end right behind the name.
-    fn empty_value(&mut self, byte: u8, rules: FieldRules) -> Step {
+    fn empty_value(&mut self, byte: u8, rules: FieldRules) -> FieldStep {
         self.value_start = self.pos;
         self.value_end = self.pos;
         if byte == b'\r' {
             self.pos += 1;
             self.state = State::AfterValue;
-            return Step::More;
+            return FieldStep::More;
         }
         self.bare_line_end(rules)
     }
 
-    fn bare_line_end(&mut self, rules: FieldRules) -> Step {
+    fn bare_line_end(&mut self, rules: FieldRules) -> FieldStep {
         if !rules.bare_lf {
             return self.fail(self.pos);
         }
         self.pos += 1;
         self.state = State::Start;
-        Step::Field
+        FieldStep::Field
     }
 
     #[inline]
-    fn after_value(&mut self, byte: u8, rules: FieldRules) -> Step {
+    fn after_value(&mut self, byte: u8, rules: FieldRules) -> FieldStep {
         match byte {
             b'\n' => {
                 self.pos += 1;
                 self.state = State::Start;
-                Step::Field
+                FieldStep::Field
             }
             b'\r' if rules.repeated_cr => {
                 self.pos += 1;
-                Step::More
+                FieldStep::More
             }
             _ => self.fail(self.value_end),
         }
     }
 
-    fn status_line(&mut self, input: &[u8]) -> Step {
+    fn status_line(&mut self, input: &[u8]) -> FieldStep {
         match memchr::memchr(b'\n', &input[self.pos..]) {
             Some(ahead) => {
                 self.pos += ahead + 1;
@@ -352,21 +352,21 @@ impl FieldScanner {
             }
             None => self.pos = input.len(),
         }
-        Step::More
+        FieldStep::More
     }
 
-    fn ending(&mut self, byte: u8) -> Step {
+    fn ending(&mut self, byte: u8) -> FieldStep {
         if byte != b'\n' {
             return self.fail(self.line);
         }
         self.pos += 1;
-        Step::End
+        FieldStep::End
     }
 
     #[cold]
-    fn fail(&mut self, at: usize) -> Step {
+    fn fail(&mut self, at: usize) -> FieldStep {
         self.fault = at;
-        Step::Fault
+        FieldStep::Fault
     }
 }
 
@@ -396,14 +396,14 @@ mod tests {
             end = (end + piece).min(input.len());
             loop {
                 match scanner.scan(&input[..end], rules) {
-                    Step::More => break,
-                    Step::Field => {
+                    FieldStep::More => break,
+                    FieldStep::Field => {
                         let name = bstr::BStr::new(&input[scanner.name()]);
                         let value = bstr::BStr::new(&input[scanner.value()]);
                         seen += &format!("{name}={value}{};", if scanner.odd { "?" } else { "" });
                     }
-                    Step::End => return seen + &format!("end@{}", scanner.pos()),
-                    Step::Fault => return seen + &format!("fault@{}", scanner.fault),
+                    FieldStep::End => return seen + &format!("end@{}", scanner.pos()),
+                    FieldStep::Fault => return seen + &format!("fault@{}", scanner.fault),
                 }
             }
         }

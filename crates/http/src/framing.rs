@@ -164,7 +164,7 @@ pub fn parse_length(digits: &[u8]) -> Option<u64> {
 
 /// The options in `Connection` that are acted upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionOptions {
     /// `close`.
     pub close: bool,
     /// `keep-alive`.
@@ -174,8 +174,8 @@ pub struct Connection {
 }
 
 /// Reads every `Connection` field (RFC 9110 §7.6.1).
-pub fn connection(headers: &Headers) -> Connection {
-    let mut found = Connection::default();
+pub fn connection(headers: &Headers) -> ConnectionOptions {
+    let mut found = ConnectionOptions::default();
     if !headers.has(Known::Connection) {
         return found;
     }

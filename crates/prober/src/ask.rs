@@ -1,9 +1,9 @@
 //! The asking of one server: connect, shake hands, send, read, judge.
 //!
-//! Owns: one question on one connection. Must never: ask a second time to get another answer; a connection that was kept
+//! Owns: one probe on one connection. Must never: ask a second time to get another answer; a connection that was kept
 //! and is closed when it is used again is the exception.
 
-use crate::fault::Fault;
+use crate::fault::ProbeFault;
 use crate::http2::{Http2Asker, Http2Request};
 use crate::judge::{self, Lack};
 use engine::probe::{HttpProbe, Probe};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tls::{UpstreamContext, upstream_fault_text};
 use tokio::time::timeout;
 use transport::body_reader::BodyReader;
-use transport::buffers::{Buffers, Room};
+use transport::buffers::{BufferSize, Buffers};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsStream};
@@ -30,9 +30,9 @@ const ENOUGH_TO_SHOW: usize = 120;
 /// How long the beginning of a body that is only shown is waited for.
 const SHOW_TIME: Duration = Duration::from_millis(200);
 
-/// A question to one server.
+/// A probe to one server.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct ProbeRequest {
     /// Where it is asked.
     pub address: Address,
     /// What is asked.
@@ -51,7 +51,7 @@ pub struct Question {
     pub keepalive: Duration,
 }
 
-/// The answer to a question.
+/// The answer to a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
     /// What was found: why the server is well, or why it is not.
@@ -60,12 +60,12 @@ pub struct ProbeAnswer {
     pub took: Duration,
 }
 
-/// A connection that is kept for the next question.
+/// A connection that is kept for the next probe.
 #[derive(Debug)]
 pub(crate) struct KeptConnection {
     stream: Stream,
     opened: Instant,
-    /// What is said on it beside questions, if it speaks HTTP/2.
+    /// What is said on it beside probes, if it speaks HTTP/2.
     http2: Option<Box<Http2Asker>>,
 }
 
@@ -75,7 +75,7 @@ impl KeptConnection {
         KeptConnection { stream, opened: Instant::now(), http2 }
     }
 
-    /// Returns true if it may carry another question. What a server says on an idle connection of HTTP/2 is read with the next
+    /// Returns true if it may carry another probe. What a server says on an idle connection of HTTP/2 is read with the next
     /// answer.
     fn is_usable(&self) -> bool {
         match &self.http2 {
@@ -87,51 +87,51 @@ impl KeptConnection {
 
 /// Asks, on the connection that was kept if there is one. Returns the answer, and a connection to keep.
 pub(crate) async fn ask(
-    question: &Question,
+    probe_request: &ProbeRequest,
     buffers: &Buffers,
     kept: Option<KeptConnection>,
 ) -> (ProbeAnswer, Option<KeptConnection>) {
     let began = Instant::now();
-    let asked = timeout(question.total, converse(question, buffers, kept)).await;
-    let (outcome, kept) =
-        asked.unwrap_or_else(|_| (Err(format!("no answer within {} ms", question.total.as_millis())), None));
+    let asked = timeout(probe_request.total, converse(probe_request, buffers, kept)).await;
+    let (outcome, kept) = asked
+        .unwrap_or_else(|_| (Err(format!("no answer within {} ms", probe_request.total.as_millis())), None));
     (ProbeAnswer { outcome, took: began.elapsed() }, kept)
 }
 
 async fn converse(
-    question: &Question,
+    probe_request: &ProbeRequest,
     buffers: &Buffers,
     kept: Option<KeptConnection>,
 ) -> (Result<String, String>, Option<KeptConnection>) {
-    let usable = kept.filter(|kept| kept.opened.elapsed() < question.keepalive && kept.is_usable());
+    let usable = kept.filter(|kept| kept.opened.elapsed() < probe_request.keepalive && kept.is_usable());
     if let Some(mut kept) = usable {
-        match exchange(&mut kept, question, buffers).await {
+        match exchange(&mut kept, probe_request, buffers).await {
             Ok((outcome, is_open)) => return (outcome, is_open.then_some(kept)),
-            Err(Fault::Other(reason)) => return (Err(reason), None),
+            Err(ProbeFault::Other(reason)) => return (Err(reason), None),
             // The server has closed it meanwhile, which it may.
-            Err(Fault::Unanswered(_)) => {}
+            Err(ProbeFault::Unanswered(_)) => {}
         }
     }
-    let mut connection = match connect(question).await {
-        Ok(stream) => KeptConnection::new(stream, &question.probe),
+    let mut connection = match connect(probe_request).await {
+        Ok(stream) => KeptConnection::new(stream, &probe_request.probe),
         Err(reason) => return (Err(reason), None),
     };
-    match exchange(&mut connection, question, buffers).await {
+    match exchange(&mut connection, probe_request, buffers).await {
         Ok((outcome, is_open)) => (outcome, is_open.then_some(connection)),
-        Err(Fault::Unanswered(reason) | Fault::Other(reason)) => (Err(reason), None),
+        Err(ProbeFault::Unanswered(reason) | ProbeFault::Other(reason)) => (Err(reason), None),
     }
 }
 
-async fn connect(question: &Question) -> Result<Stream, String> {
+async fn connect(probe_request: &ProbeRequest) -> Result<Stream, String> {
     let connecting = async {
         let stream =
-            Stream::connect(&question.address, false).await.map_err(|error| not_connected(&error))?;
-        match &question.tls {
-            Some((context, name)) => shake_hands(stream, question, context, name.as_deref()).await,
+            Stream::connect(&probe_request.address, false).await.map_err(|error| not_connected(&error))?;
+        match &probe_request.tls {
+            Some((context, name)) => shake_hands(stream, probe_request, context, name.as_deref()).await,
             None => Ok(stream),
         }
     };
-    match question.connect.filter(|connect| *connect < question.total) {
+    match probe_request.connect.filter(|connect| *connect < probe_request.total) {
         None => connecting.await,
         Some(limit) => timeout(limit, connecting)
             .await
@@ -141,12 +141,12 @@ async fn connect(question: &Question) -> Result<Stream, String> {
 
 async fn shake_hands(
     stream: Stream,
-    question: &Question,
+    probe_request: &ProbeRequest,
     context: &UpstreamContext,
     name: Option<&str>,
 ) -> Result<Stream, String> {
-    let name = name.unwrap_or_else(|| without_port(&question.host));
-    let peer = Arc::from(question.address.to_string());
+    let name = name.unwrap_or_else(|| without_port(&probe_request.host));
+    let peer = Arc::from(probe_request.address.to_string());
     let connection = context.connect(name.as_bytes(), &peer, None)?;
     let Stream::Plain(socket) = stream else { return Ok(stream) };
     let mut stream = TlsStream::connect(socket, connection);
@@ -179,14 +179,14 @@ fn not_connected(error: &io::Error) -> String {
 /// Asks on a connection. Returns what the answer shows, and whether the connection can be kept.
 async fn exchange(
     connection: &mut KeptConnection,
-    question: &Question,
+    probe_request: &ProbeRequest,
     buffers: &Buffers,
-) -> Result<(Result<String, String>, bool), Fault> {
+) -> Result<(Result<String, String>, bool), ProbeFault> {
     let KeptConnection { stream, http2, .. } = connection;
-    let Question { host, agent, tls, .. } = question;
-    let outcome = match (&*question.probe, http2) {
+    let ProbeRequest { host, agent, tls, .. } = probe_request;
+    let outcome = match (&*probe_request.probe, http2) {
         (Probe::Connect, _) => return Ok((Ok("accepts connections".to_owned()), false)),
-        (Probe::Http(probe), None) => return exchange_http1(stream, question, probe, buffers).await,
+        (Probe::Http(probe), None) => return exchange_http1(stream, probe_request, probe, buffers).await,
         (Probe::Http(probe), Some(asker)) => {
             let request = Http2Request::get(probe, host, tls.is_some(), agent);
             let most = probe.expected.body.as_ref().map_or(ENOUGH_TO_SHOW, |test| test.most_bytes);
@@ -194,47 +194,47 @@ async fn exchange(
             judge::whole(&probe.expected, &answer.head, &answer.body)
         }
         (Probe::Grpc(probe), Some(asker)) => {
-            let request = Http2Request::call(probe, host, tls.is_some(), agent, question.total);
+            let request = Http2Request::call(probe, host, tls.is_some(), agent, probe_request.total);
             let answer = asker.ask(stream, buffers, &request, MAX_REST).await?;
             judge::grpc(probe, &answer)
         }
         // It is over HTTP/2 in any case.
-        (Probe::Grpc(_), None) => return Err(Fault::Other("is not asked over HTTP/2".to_owned())),
+        (Probe::Grpc(_), None) => return Err(ProbeFault::Other("is not asked over HTTP/2".to_owned())),
     };
-    let keeps = !question.keepalive.is_zero();
+    let keeps = !probe_request.keepalive.is_zero();
     Ok((outcome, keeps && connection.is_usable()))
 }
 
 /// Sends a request over HTTP/1 and reads the answer. Returns what it shows, and whether the connection can be kept.
 async fn exchange_http1(
     stream: &mut Stream,
-    question: &Question,
+    probe_request: &ProbeRequest,
     probe: &HttpProbe,
     buffers: &Buffers,
-) -> Result<(Result<String, String>, bool), Fault> {
-    let keeps = !question.keepalive.is_zero();
-    let request = request(question, probe, keeps);
+) -> Result<(Result<String, String>, bool), ProbeFault> {
+    let keeps = !probe_request.keepalive.is_zero();
+    let request = request(probe_request, probe, keeps);
     let mut sent = 0;
     let sending = poll_fn(|cx| stream.poll_write_all(cx, &[request.as_bytes()], &mut sent)).await;
-    let mut reader = Reader { stream, buffers, read: ReadBuffer::with_room(Room::Answer) };
+    let mut reader = Reader { stream, buffers, read: ReadBuffer::with_size(BufferSize::Answer) };
     // A server that refuses early may have answered all the same.
     let head = match (reader.head().await, sending) {
         (Ok(head), _) => head,
-        (Err(Fault::Unanswered(_)), Err(error)) => {
-            return Err(Fault::Unanswered(format!("connection broke: {error}")));
+        (Err(ProbeFault::Unanswered(_)), Err(error)) => {
+            return Err(ProbeFault::Unanswered(format!("connection broke: {error}")));
         }
         (Err(fault), _) => return Err(fault),
     };
     let status = head.status;
     let framing = framing::response_body(&head, Method::Get);
     let framing =
-        framing.map_err(|fault| Fault::Other(format!("the answer is not HTTP: {}", fault.words())))?;
+        framing.map_err(|fault| ProbeFault::Other(format!("the answer is not HTTP: {}", fault.words())))?;
     let mut body = BodyReader::new(framing);
     let outcome = match judge::head(&probe.expected, &head) {
         Ok(None) => Ok(format!("answered {status}")),
         Ok(Some(test)) => {
             let mut read = Vec::new();
-            reader.body(&mut body, &mut read, test.most_bytes).await.map_err(Fault::Other)?;
+            reader.body(&mut body, &mut read, test.most_bytes).await.map_err(ProbeFault::Other)?;
             judge::body(test, status, &read)
         }
         Err(Lack::Field(lack)) => Err(format!("answered {status}, and {lack}")),
@@ -256,10 +256,10 @@ async fn exchange_http1(
     Ok((outcome, matches!(rest, Ok(Ok(()))) && body.is_done() && reader.read.is_empty()))
 }
 
-fn request(question: &Question, probe: &HttpProbe, keeps: bool) -> String {
+fn request(probe_request: &ProbeRequest, probe: &HttpProbe, keeps: bool) -> String {
     let mut request = format!(
         "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\n",
-        probe.uri, question.host, question.agent
+        probe.uri, probe_request.host, probe_request.agent
     );
     if !keeps {
         request.push_str("connection: close\r\n");
@@ -285,7 +285,7 @@ impl Reader<'_> {
     }
 
     /// Reads the head of the answer, past interim ones.
-    async fn head(&mut self) -> Result<ResponseHead, Fault> {
+    async fn head(&mut self) -> Result<ResponseHead, ProbeFault> {
         let mut head = ResponseHead::new();
         loop {
             match head.decode(self.read.unread(), MAX_HEAD) {
@@ -298,7 +298,7 @@ impl Reader<'_> {
                     continue;
                 }
                 Ok(Progress::Partial) => {}
-                Err(_) => return Err(Fault::Other("the answer is not HTTP".to_owned())),
+                Err(_) => return Err(ProbeFault::Other("the answer is not HTTP".to_owned())),
             }
             let fault = match self.fill().await {
                 Ok(0) => "closed the connection without answering".to_owned(),
@@ -306,7 +306,7 @@ impl Reader<'_> {
                 Err(error) => format!("connection broke: {error}"),
             };
             let is_unanswered = !head.has_begun() && self.read.is_empty();
-            return Err(if is_unanswered { Fault::Unanswered(fault) } else { Fault::Other(fault) });
+            return Err(if is_unanswered { ProbeFault::Unanswered(fault) } else { ProbeFault::Other(fault) });
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the round of asking, recording and waiting. Must never: keep a server's state; that lies in its entry.
 
-use crate::ask::{KeptConnection, ProbeAnswer, Question, ask};
+use crate::ask::{KeptConnection, ProbeAnswer, ProbeRequest, ask};
 use crate::schedule::{Schedule, first_turn, next_turn};
 use crate::shared::{HealthReport, Shared, random};
 use engine::probe::CheckSpec;
@@ -150,9 +150,10 @@ impl Checks {
         };
         job.is_under_way = true;
         self.under_way += 1;
-        let (question, kept, buffers) = (question(job, &server), job.kept.take(), Rc::clone(buffers));
+        let (probe_request, kept, buffers) =
+            (probe_request(job, &server), job.kept.take(), Rc::clone(buffers));
         Some(async move {
-            let (answer, kept) = ask(&question, &buffers, kept).await;
+            let (answer, kept) = ask(&probe_request, &buffers, kept).await;
             Done { job: number, began_ms: now_ms, answer, kept }
         })
     }
@@ -186,11 +187,11 @@ impl Checks {
     }
 }
 
-fn question(job: &Job, server: &ServerHealth) -> Question {
+fn probe_request(job: &Job, server: &ServerHealth) -> ProbeRequest {
     let spec = &job.check.spec;
     let times = spec.times;
     let name = spec.tls.as_ref().and_then(|tls| tls.name.clone());
-    Question {
+    ProbeRequest {
         address: with_port(server.address(), spec.port),
         probe: Arc::clone(&job.check.probe),
         host: spec.host.clone(),

@@ -2,7 +2,7 @@
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ProbeFault {
     /// It ended before the first byte of an answer.
     Unanswered(String),
     /// Anything else.

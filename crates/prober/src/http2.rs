@@ -1,19 +1,19 @@
-//! A question over HTTP/2: the request in one stream, and what comes on it.
+//! A probe over HTTP/2: the request in one stream, and what comes on it.
 //!
 //! Owns the frames of a connection that asks. Must never judge an answer.
 
-use crate::fault::Fault;
+use crate::fault::ProbeFault;
 use engine::probe::{GrpcProbe, HttpProbe};
 use http::h2::hpack::{Pseudo, encode_pseudo, encode_valid_field};
 use http::h2::{ErrorCode, H2Connection, H2Limits, HeadSlot, ReadContext, Received};
 use http::{Headers, Known, ResponseHead};
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
-use transport::buffers::{Buffers, Room};
+use transport::buffers::{BufferSize, Buffers};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 
-/// The answer to a question over HTTP/2.
+/// The answer to a probe over HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Http2Answer {
     pub(crate) head: ResponseHead,
@@ -28,7 +28,7 @@ pub(crate) struct Http2Request {
     message: Option<Vec<u8>>,
 }
 
-/// A connection that carries one question after another.
+/// A connection that carries one probe after another.
 #[derive(Debug)]
 pub(crate) struct Http2Asker {
     codec: H2Connection,
@@ -101,13 +101,13 @@ impl Http2Asker {
     pub(crate) fn new() -> Http2Asker {
         Http2Asker {
             codec: H2Connection::client(H2Limits::default()),
-            read: ReadBuffer::with_room(Room::Answer),
+            read: ReadBuffer::with_size(BufferSize::Answer),
             began: Instant::now(),
             is_last: false,
         }
     }
 
-    /// Returns true if the connection may carry another question.
+    /// Returns true if the connection may carry another probe.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_last && self.codec.open_streams() == 0
     }
@@ -119,14 +119,14 @@ impl Http2Asker {
         buffers: &Buffers,
         request: &Http2Request,
         most: usize,
-    ) -> Result<Http2Answer, Fault> {
+    ) -> Result<Http2Answer, ProbeFault> {
         let mut out = std::mem::take(self.codec.control());
         let ends = request.message.is_none();
         let Some(id) = self.codec.request(&request.block, ends, false, &mut out) else {
-            return Err(Fault::Unanswered("takes no more requests on its connection".to_owned()));
+            return Err(ProbeFault::Unanswered("takes no more requests on its connection".to_owned()));
         };
         if let Some(message) = &request.message {
-            // No server's first window is smaller than a question; one that is says so too late.
+            // No server's first window is smaller than a probe; one that is says so too late.
             let count = message.len().min(self.codec.send_room(id));
             self.codec.write_data(id, &message[..count], count == message.len(), &mut out);
         }
@@ -151,7 +151,7 @@ impl Http2Asker {
                 _ => fault,
             };
             self.is_last = true;
-            return Err(if has_come { Fault::Other(fault) } else { Fault::Unanswered(fault) });
+            return Err(if has_come { ProbeFault::Other(fault) } else { ProbeFault::Unanswered(fault) });
         }
         self.codec.reset(id, ErrorCode::Cancel);
         self.read.release(buffers);
@@ -168,7 +168,7 @@ impl Http2Asker {
         answer: &mut Http2Answer,
         most: usize,
         has_come: &mut bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, ProbeFault> {
         let mut scratch = Vec::new();
         loop {
             let heads = HeadSlot::Response { head: &mut answer.head, trailers: &mut answer.trailers };
@@ -176,7 +176,7 @@ impl Http2Asker {
             let mut cx = ReadContext { heads, scratch: &mut scratch, now_ms };
             let step = self.codec.receive(self.read.unread(), &mut cx).map_err(|fault| {
                 self.is_last = true;
-                Fault::Other(format!("the answer is not HTTP/2: it {}", fault.words))
+                ProbeFault::Other(format!("the answer is not HTTP/2: it {}", fault.words))
             })?;
             let consumed = self.read.consume(step.consumed);
             match step.received {
@@ -211,9 +211,9 @@ impl Http2Asker {
                 }
                 Received::Gone { stream, code, words } if stream == id => {
                     return Err(match code {
-                        Some(7) => Fault::Unanswered("refused the request".to_owned()),
-                        Some(code) => Fault::Other(format!("reset the request with error {code}")),
-                        None => Fault::Other(format!("the answer is not HTTP/2: it {words}")),
+                        Some(7) => ProbeFault::Unanswered("refused the request".to_owned()),
+                        Some(code) => ProbeFault::Other(format!("reset the request with error {code}")),
+                        None => ProbeFault::Other(format!("the answer is not HTTP/2: it {words}")),
                     });
                 }
                 Received::GoAway { last_stream, code } => {
@@ -221,9 +221,9 @@ impl Http2Asker {
                     if last_stream < id {
                         let text = format!("ended the connection with error {code}");
                         return Err(if *has_come && code != 0 {
-                            Fault::Other(text)
+                            ProbeFault::Other(text)
                         } else {
-                            Fault::Unanswered(text)
+                            ProbeFault::Unanswered(text)
                         });
                     }
                 }

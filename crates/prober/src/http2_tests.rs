@@ -1,7 +1,7 @@
-//! Questions over HTTP/2, to a server that speaks it.
+//! Probes over HTTP/2, to a server that speaks it.
 
 use crate::tests::{at_work, until};
-use crate::{Prober, Question};
+use crate::{ProbeRequest, Prober};
 use engine::probe::{AnswerTest, BodyMatch, BodyTest, GrpcProbe, HttpProbe, Probe, ProbeHost};
 use http::h2::hpack::{encode_field, encode_status};
 use http::h2::{H2Connection, H2Limits, HeadSlot, ReadContext, Received};
@@ -119,8 +119,8 @@ fn serve(mut stream: TcpStream, said: &Said, notes: &Asked) {
     }
 }
 
-fn question(address: SocketAddr, probe: Probe) -> Question {
-    Question {
+fn probe_request(address: SocketAddr, probe: Probe) -> ProbeRequest {
+    ProbeRequest {
         address: address.into(),
         probe: Arc::new(probe),
         host: "blue".into(),
@@ -134,7 +134,7 @@ fn question(address: SocketAddr, probe: Probe) -> Question {
 
 fn outcome(said: Said, probe: Probe) -> Result<String, String> {
     let (address, ..) = server(said);
-    Prober::new(Instant::now()).ask(question(address, probe)).blocking_recv().unwrap().outcome
+    Prober::new(Instant::now()).ask(probe_request(address, probe)).blocking_recv().unwrap().outcome
 }
 
 fn call(service: &str, status: u8) -> Probe {
@@ -153,7 +153,7 @@ fn health_service_of_grpc_is_asked_and_judged() {
     let (address, asked, _) = server(Said { early: true, ..in_state(1) });
     let long = "x".repeat(150);
     for service in ["", "a.B", &long] {
-        let probe = question(address, call(service, 0));
+        let probe = probe_request(address, call(service, 0));
         let answer = Prober::new(Instant::now()).ask(probe).blocking_recv().unwrap();
         assert_eq!(answer.outcome, Ok("is SERVING".to_owned()));
     }
@@ -222,7 +222,7 @@ fn get_over_http2_is_judged_as_over_http1() {
     let down = Said { status: 503, body: b"not\n here".to_vec(), ..Said::default() };
     assert_eq!(outcome(down, get(None)), Err("answered 503: not here".to_owned()));
     let (address, asked, _) = server(ok);
-    Prober::new(Instant::now()).ask(question(address, get(None))).blocking_recv().unwrap();
+    Prober::new(Instant::now()).ask(probe_request(address, get(None))).blocking_recv().unwrap();
     assert_eq!(asked.lock().unwrap()[0].0, "GET /up?x blue  ");
 }
 
@@ -253,7 +253,8 @@ fn server_of_http1_alone_is_not_well_over_http2() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
         let _ = stream.read(&mut [0; 100]);
     });
-    let answer = Prober::new(Instant::now()).ask(question(address, call("", 0))).blocking_recv().unwrap();
+    let answer =
+        Prober::new(Instant::now()).ask(probe_request(address, call("", 0))).blocking_recv().unwrap();
     let fault = answer.outcome.unwrap_err();
     assert!(fault.starts_with("the answer is not HTTP/2: it "), "{fault}");
 }

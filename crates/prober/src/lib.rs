@@ -20,6 +20,6 @@ mod http2_tests;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{ProbeAnswer, Question};
+pub use ask::{ProbeAnswer, ProbeRequest};
 pub use prober::Prober;
 pub use shared::{HealthReport, Observer};

@@ -1,9 +1,9 @@
 //! The handle of the prober, and its thread.
 //!
-//! Owns: the thread, which begins with the first question or check and ends with the last handle. Must never: let questions
+//! Owns: the thread, which begins with the first probe or check and ends with the last handle. Must never: let probes
 //! of gates wait behind checks; each kind has a bound of its own.
 
-use crate::ask::{ProbeAnswer, Question, ask};
+use crate::ask::{ProbeAnswer, ProbeRequest, ask};
 use crate::checks::{Checks, ConfiguredCheck, Done};
 use crate::shared::{Observer, Shared, lock};
 use engine::Config;
@@ -18,11 +18,11 @@ use transport::buffers::Buffers;
 use upstream::GroupSets;
 use upstream::health::HealthTable;
 
-/// The maximum number of gates' questions under way at once.
+/// The maximum number of gates' probes under way at once.
 const AT_ONCE: usize = 64;
 
 enum Task {
-    Ask(Box<Question>, oneshot::Sender<ProbeAnswer>),
+    Ask(Box<ProbeRequest>, oneshot::Sender<ProbeAnswer>),
     Configure(Vec<ConfiguredCheck>),
 }
 
@@ -63,14 +63,14 @@ impl Prober {
         self.inner.now_ms()
     }
 
-    /// Notes the TLS of a configuration, for questions that are asked with it.
+    /// Notes the TLS of a configuration, for probes that are asked with it.
     pub fn know(&self, config: &Arc<Config>, contexts: &Arc<Contexts>) {
         let mut known = lock(&self.inner.contexts);
         known.retain(|(config, _)| config.strong_count() > 0);
         known.push((Arc::downgrade(config), Arc::clone(contexts)));
     }
 
-    /// Returns the context of a question's TLS.
+    /// Returns the context of a probe's TLS.
     ///
     /// # Errors
     /// The configuration's TLS is not known; the text says so.
@@ -119,9 +119,9 @@ impl Prober {
     }
 
     /// Asks a server. Dropping the receiver does not stop it.
-    pub fn ask(&self, question: Question) -> oneshot::Receiver<ProbeAnswer> {
+    pub fn ask(&self, probe_request: ProbeRequest) -> oneshot::Receiver<ProbeAnswer> {
         let (sender, answer) = oneshot::channel();
-        self.send(Task::Ask(Box::new(question), sender));
+        self.send(Task::Ask(Box::new(probe_request), sender));
         answer
     }
 
@@ -163,12 +163,12 @@ fn run(inner: &Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Task>) {
                 task = inbox.recv() => match task {
                     None => return,
                     Some(Task::Configure(new)) => checks.configure(new),
-                    Some(Task::Ask(question, answer)) => {
+                    Some(Task::Ask(probe_request, answer)) => {
                         let (buffers, permits) = (Rc::clone(&buffers), Rc::clone(&permits));
                         tokio::task::spawn_local(async move {
                             // The semaphore is never closed.
                             let _permit = permits.acquire().await;
-                            let (answered, _) = ask(&question, &buffers, None).await;
+                            let (answered, _) = ask(&probe_request, &buffers, None).await;
                             let _ = answer.send(answered);
                         });
                     }

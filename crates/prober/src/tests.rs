@@ -1,6 +1,6 @@
-//! Checks and questions over real sockets.
+//! Checks and probes over real sockets.
 
-use crate::{ProbeAnswer, Prober, Question};
+use crate::{ProbeAnswer, ProbeRequest, Prober};
 use engine::Config;
 use engine::config::{Inputs, NoNames, build};
 use engine::probe::{AnswerTest, HttpProbe, Probe, ProbeHost};
@@ -88,7 +88,7 @@ fn ask(answer: &'static str, expected: AnswerTest) -> Result<String, String> {
         headers: Box::default(),
         over_http2: false,
     };
-    let question = Question {
+    let probe_request = ProbeRequest {
         address: address.into(),
         probe: Arc::new(Probe::Http(probe)),
         host: "blue".into(),
@@ -98,7 +98,7 @@ fn ask(answer: &'static str, expected: AnswerTest) -> Result<String, String> {
         total: Duration::from_secs(5),
         keepalive: Duration::ZERO,
     };
-    let ProbeAnswer { outcome, .. } = Prober::new(Instant::now()).ask(question).blocking_recv().unwrap();
+    let ProbeAnswer { outcome, .. } = Prober::new(Instant::now()).ask(probe_request).blocking_recv().unwrap();
     outcome
 }
 

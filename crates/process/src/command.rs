@@ -13,7 +13,7 @@ use crate::resources::{self, Prepared, Resources};
 use crate::signals::SignalsBlocked;
 use crate::source::Source;
 use crate::start::Start;
-use crate::upgrade::{Predecessor, Program};
+use crate::upgrade::{Predecessor, StartCommand};
 use crate::{daemon, dry_run, master, proc_title, single_process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -52,7 +52,7 @@ impl MasterCommand {
 /// Must be called before any thread is started. With `daemon on` the calling process exits inside this call.
 pub fn run<A: Application>(app: &A, source: &Source) -> i32 {
     let predecessor = Predecessor::inherit();
-    let program = Program::running();
+    let program = StartCommand::running();
     let mut log = ProcessLog::first(&source.error_log, Level::Notice);
     start(app, source, (program, predecessor), &mut log).unwrap_or(1)
 }
@@ -60,7 +60,7 @@ pub fn run<A: Application>(app: &A, source: &Source) -> i32 {
 fn start<A: Application>(
     app: &A,
     source: &Source,
-    (program, predecessor): (Program, Predecessor),
+    (program, predecessor): (StartCommand, Predecessor),
     log: &mut ProcessLog,
 ) -> Result<i32, Reported> {
     let Recorded { requirements, config, .. } = load(app, source, log, Pictures::for_start())?;

@@ -116,7 +116,7 @@ pub(crate) trait LocalMaster {
 }
 
 /// Where commands come from.
-pub(crate) enum Peer {
+pub(crate) enum CommandSource {
     /// The master, at the other end of this socket.
     Master(UnixStream),
     /// This process itself; reports make the socket readable.
@@ -129,7 +129,7 @@ pub(crate) enum Peer {
 
 /// The receiving end of commands. Stays with one thread.
 pub struct MasterLink {
-    peer: Peer,
+    peer: CommandSource,
     signals: Signals,
     reporter: Reporter,
     log: ErrorLog,
@@ -151,7 +151,7 @@ impl std::fmt::Debug for MasterLink {
 
 impl MasterLink {
     pub(crate) fn new(
-        peer: Peer,
+        peer: CommandSource,
         signals: Signals,
         reporter: Reporter,
         log: ErrorLog,
@@ -170,7 +170,7 @@ impl MasterLink {
 
     /// Returns true if there is a master that can be asked for a reload.
     pub fn has_master(&self) -> bool {
-        matches!(self.peer, Peer::Master(_))
+        matches!(self.peer, CommandSource::Master(_))
     }
 
     /// Returns a sender of reports for any thread.
@@ -208,7 +208,7 @@ impl MasterLink {
             return false;
         }
         let orphaned = match &self.peer {
-            Peer::Orphaned(orphaned) => Some(orphaned.due()),
+            CommandSource::Orphaned(orphaned) => Some(orphaned.due()),
             _ => None,
         };
         let timeout = match deadline.into_iter().chain(orphaned).min().map(left) {
@@ -218,18 +218,18 @@ impl MasterLink {
         };
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         match &self.peer {
-            Peer::Master(socket) | Peer::Local { reports: socket, .. } => {
+            CommandSource::Master(socket) | CommandSource::Local { reports: socket, .. } => {
                 fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             }
-            Peer::Orphaned(orphaned) => {
+            CommandSource::Orphaned(orphaned) => {
                 fds.extend(orphaned.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             }
-            Peer::Gone => {}
+            CommandSource::Gone => {}
         }
         // An interrupted wait is a signal.
         let _ = poll(&mut fds, timeout);
         let readable = fds.get(1).is_some_and(|fd| fd.any().unwrap_or(false));
-        if let Peer::Orphaned(orphaned) = &mut self.peer {
+        if let CommandSource::Orphaned(orphaned) = &mut self.peer {
             if let Some(why) = orphaned.advance(readable, &self.log) {
                 self.log.write(Level::Notice, 0, why.as_bytes());
                 self.enqueue(WorkerCommand::Quit);
@@ -242,7 +242,7 @@ impl MasterLink {
 
     fn receive(&mut self) {
         match &mut self.peer {
-            Peer::Master(socket) => match channel::receive_message(socket) {
+            CommandSource::Master(socket) => match channel::receive_message(socket) {
                 Ok(Some(message)) => match command_from(message) {
                     Some((WorkerCommand::Reload(mut reload), without_master)) => {
                         self.next_handover =
@@ -259,7 +259,7 @@ impl MasterLink {
                     self.orphaned();
                 }
             },
-            Peer::Local { master, .. } => {
+            CommandSource::Local { master, .. } => {
                 let reload = master.borrow_mut().take_reports();
                 if let Some(reload) = reload
                     && !self.quitting
@@ -267,13 +267,13 @@ impl MasterLink {
                     self.enqueue(WorkerCommand::Reload(reload));
                 }
             }
-            Peer::Orphaned(_) | Peer::Gone => {}
+            CommandSource::Orphaned(_) | CommandSource::Gone => {}
         }
     }
 
     /// Serves on for a while without a master. Ends gracefully if it does not serve yet, or is not needed.
     fn orphaned(&mut self) {
-        self.peer = Peer::Gone;
+        self.peer = CommandSource::Gone;
         let serves = self.reporter.ready.load(Ordering::Relaxed) && !self.quitting;
         match self.handover.take().filter(|handover| serves && !handover.has_other_master()) {
             Some(handover) => {
@@ -284,7 +284,7 @@ impl MasterLink {
                 );
                 self.log.write(Level::Alert, 0, text.as_bytes());
                 let left = handover.timeout;
-                self.peer = Peer::Orphaned(Orphaned::new(handover));
+                self.peer = CommandSource::Orphaned(Orphaned::new(handover));
                 self.waiting.push_back(WorkerCommand::Orphaned(left));
             }
             None => {
@@ -301,8 +301,8 @@ impl MasterLink {
                 self.quitting = true;
                 // Its copies of the sockets would keep them open.
                 self.handover = None;
-                if let Peer::Orphaned(_) = self.peer {
-                    self.peer = Peer::Gone;
+                if let CommandSource::Orphaned(_) = self.peer {
+                    self.peer = CommandSource::Gone;
                 }
                 self.log.write(Level::Notice, 0, b"gracefully shutting down");
             }
@@ -316,7 +316,7 @@ impl MasterLink {
             SignalEvent::Woken => return self.waiting.push_back(WorkerCommand::Woken),
             SignalEvent::Signal { signal, sender, .. } => (signal, sender),
         };
-        let local = matches!(self.peer, Peer::Local { .. });
+        let local = matches!(self.peer, CommandSource::Local { .. });
         let action = match signal {
             Signal::SIGTERM | Signal::SIGINT => ", exiting",
             Signal::SIGQUIT => ", shutting down",
@@ -328,7 +328,7 @@ impl MasterLink {
         };
         log_signal(&self.log, signal, sender, action);
         let master = match &self.peer {
-            Peer::Local { master, .. } => Some(Rc::clone(master)),
+            CommandSource::Local { master, .. } => Some(Rc::clone(master)),
             _ => None,
         };
         match (signal, master) {
@@ -352,7 +352,7 @@ impl MasterLink {
     /// sockets over if the master dies.
     pub fn switch_to(&mut self, log: ErrorLog) {
         self.log = log;
-        if !self.quitting && matches!(self.peer, Peer::Master(_)) {
+        if !self.quitting && matches!(self.peer, CommandSource::Master(_)) {
             self.handover = self.next_handover.take();
         }
         // On an error it stays at the previous log.

@@ -9,7 +9,7 @@ use crate::daemon::Handshake;
 use crate::handover::Orphan;
 use crate::load::{Pictures, load};
 use crate::log::{Level, LogFiles, NewLogs};
-use crate::master_link::{LocalMaster, MasterLink, Peer, Reporter, WorkerInit};
+use crate::master_link::{CommandSource, LocalMaster, MasterLink, Reporter, WorkerInit};
 use crate::process_log::ProcessLog;
 use crate::resources::{self, Prepared, Resources};
 use crate::signals::{self, Signals};
@@ -76,7 +76,7 @@ fn serve<A: Application>(start: Start<A>) -> io::Result<i32> {
         inbox: Inbox::default(),
         started: false,
     }));
-    let peer = Peer::Local { master: master.clone(), reports: ours };
+    let peer = CommandSource::Local { master: master.clone(), reports: ours };
     let reporter = Reporter::new(Outbox::new(theirs));
     let link = MasterLink::new(peer, signals, reporter, error_log.clone(), Arc::clone(&logs));
     let init = WorkerInit {

@@ -9,7 +9,7 @@ use crate::log::LogFiles;
 use crate::process_log::ProcessLog;
 use crate::resources::Resources;
 use crate::source::Source;
-use crate::upgrade::Program;
+use crate::upgrade::StartCommand;
 use nix::unistd::Pid;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) struct Start<A: Application> {
     pub(crate) log: ProcessLog,
     pub(crate) handshake: Option<Handshake>,
     /// The command that started this process.
-    pub(crate) program: Program,
+    pub(crate) program: StartCommand,
     /// The master that started it for a binary upgrade.
     pub(crate) predecessor: Option<Pid>,
     /// The worker process of a dead master, which serves until this one does.

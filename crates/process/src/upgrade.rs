@@ -36,7 +36,7 @@ const MAX_PATH: u64 = 4096;
 
 /// The command that started this process.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub(crate) struct StartCommand {
     arguments: Vec<OsString>,
 }
 
@@ -67,15 +67,15 @@ fn ending(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-impl Program {
+impl StartCommand {
     /// Returns the running program. Must be called before the title is set, which overwrites the arguments.
-    pub(crate) fn running() -> Program {
-        Program { arguments: std::env::args_os().collect() }
+    pub(crate) fn running() -> StartCommand {
+        StartCommand { arguments: std::env::args_os().collect() }
     }
 
     /// Returns the same command with another program, if [`choice_path`] names one; that choice is used once. It must belong
     /// to the user of this process, since the program runs with the master's privileges.
-    pub(crate) fn chosen(&self, pid_path: &Path, log: &ProcessLog) -> Program {
+    pub(crate) fn chosen(&self, pid_path: &Path, log: &ProcessLog) -> StartCommand {
         let path = choice_path(pid_path);
         let Ok(found) = std::fs::symlink_metadata(&path) else { return self.clone() };
         let ours = found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o022 == 0;
@@ -315,7 +315,7 @@ mod tests {
     fn a_program_is_chosen_once_and_by_the_same_user() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
-        let running = Program { arguments: vec!["old".into(), "-p".into(), "/x".into()] };
+        let running = StartCommand { arguments: vec!["old".into(), "-p".into(), "/x".into()] };
         let log = ProcessLog::silent();
         assert_eq!(running.chosen(&pid, &log).arguments, running.arguments);
         std::fs::write(choice_path(&pid), "/new/pointsman\n").unwrap();

@@ -7,7 +7,7 @@ use crate::application::Application;
 use crate::channel::Outbox;
 use crate::handover::Handover;
 use crate::log::{Level, LogFiles};
-use crate::master_link::{MasterLink, Peer, Reporter, WorkerInit};
+use crate::master_link::{CommandSource, MasterLink, Reporter, WorkerInit};
 use crate::process_log::ProcessLog;
 use crate::resources::Resources;
 use crate::signals::{self, Signals};
@@ -88,9 +88,14 @@ pub(crate) fn run<A: Application>(start: WorkerStart<A>) -> i32 {
     drop(resources);
     let error_log = log.error_log().clone();
     let reporter = Reporter::new(Outbox::new(outgoing));
-    let link =
-        MasterLink::new(Peer::Master(channel), signals, reporter, error_log.clone(), Arc::clone(&logs))
-            .survive(handover, master);
+    let link = MasterLink::new(
+        CommandSource::Master(channel),
+        signals,
+        reporter,
+        error_log.clone(),
+        Arc::clone(&logs),
+    )
+    .survive(handover, master);
     let init = WorkerInit {
         threads,
         generation,

@@ -4,7 +4,7 @@ use rustls::{AlertDescription, Error, PeerIncompatible};
 
 /// The peer of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum HandshakePeer {
     /// A client, of a server of ours.
     Client,
     /// An upstream, of ours as its client.
@@ -12,10 +12,10 @@ pub enum Side {
 }
 
 /// Returns the words.
-pub fn fault_text(error: &Error, peer: Side) -> String {
+pub fn fault_text(error: &Error, peer: HandshakePeer) -> String {
     let (peer, own) = match peer {
-        Side::Client => ("client", "server"),
-        Side::Upstream => ("upstream", "client"),
+        HandshakePeer::Client => ("client", "server"),
+        HandshakePeer::Upstream => ("upstream", "client"),
     };
     match error {
         Error::AlertReceived(alert) => {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn alerts_have_the_names_of_the_rfc() {
-        let text = |alert| fault_text(&Error::AlertReceived(alert), Side::Client);
+        let text = |alert| fault_text(&Error::AlertReceived(alert), HandshakePeer::Client);
         assert_eq!(text(AlertDescription::UnknownCA), "client sent alert 48: unknown_ca");
         assert_eq!(text(AlertDescription::CertificateUnknown), "client sent alert 46: certificate_unknown");
     }

@@ -7,15 +7,15 @@ use rustls::crypto::aws_lc_rs::kx_group;
 const AUTO: &str = "X25519MLKEM768:X25519:prime256v1:secp384r1";
 
 /// The groups that a list names, and the names that there are not.
-pub(crate) struct Groups {
+pub(crate) struct KeyExchangeGroups {
     pub(crate) groups: Vec<&'static dyn SupportedKxGroup>,
     pub(crate) missing: Vec<String>,
 }
 
 /// Reads a list of names with colons between them.
-pub(crate) fn select(list: &str) -> Groups {
+pub(crate) fn select(list: &str) -> KeyExchangeGroups {
     let list = if list == "auto" { AUTO } else { list };
-    let mut found = Groups { groups: Vec::new(), missing: Vec::new() };
+    let mut found = KeyExchangeGroups { groups: Vec::new(), missing: Vec::new() };
     for name in list.split(':').filter(|name| !name.is_empty()) {
         let group: &'static dyn SupportedKxGroup = match name.to_ascii_lowercase().as_str() {
             "x25519mlkem768" => kx_group::X25519MLKEM768,

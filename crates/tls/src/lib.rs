@@ -36,7 +36,7 @@ mod testing;
 pub mod upstreams;
 
 pub use contexts::{Context, Contexts};
-pub use fault_text::{Side, fault_text};
+pub use fault_text::{HandshakePeer, fault_text};
 pub use handshake::{Offer, identify_session};
 pub use hello::hello_facts;
 pub use issued::{ACME_TLS, Issued};

@@ -4,7 +4,7 @@
 
 use crate::authorities::{Authorities, FileFault, Usage, check_signature, check_tls13_signature};
 use crate::certificates;
-use crate::fault_text::{Side, fault_text};
+use crate::fault_text::{HandshakePeer, fault_text};
 use crate::suites::{self, WantedSuites};
 use crate::upstreams::{is_for, pair};
 use conf::Diagnostic;
@@ -134,7 +134,7 @@ pub fn script_fault(error: &Error, name: &[u8]) -> ScriptHandshakeFault {
             },
         };
     }
-    let log = format!("SSL_do_handshake() failed (SSL: {})", fault_text(error, Side::Upstream));
+    let log = format!("SSL_do_handshake() failed (SSL: {})", fault_text(error, HandshakePeer::Upstream));
     ScriptHandshakeFault { text: "handshake failed".to_owned(), log: Some(log) }
 }
 

@@ -6,7 +6,7 @@
 use crate::authorities::{Authorities, FileFault, Usage, check_signature, check_tls13_signature};
 use crate::certificates::{self, Pair};
 use crate::der;
-use crate::fault_text::{Side, fault_text};
+use crate::fault_text::{HandshakePeer, fault_text};
 use crate::late::{HandshakeFiles, LatePairs};
 use crate::suites::{self, WantedSuites};
 use ::aws_lc_rs::digest;
@@ -397,7 +397,7 @@ pub(crate) fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) ->
 pub fn upstream_fault_text(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(fault))) => fault.to_string(),
-        error => format!("SSL_do_handshake() failed (SSL: {})", fault_text(error, Side::Upstream)),
+        error => format!("SSL_do_handshake() failed (SSL: {})", fault_text(error, HandshakePeer::Upstream)),
     }
 }
 

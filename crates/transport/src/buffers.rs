@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 /// The size of a buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Room {
+pub enum BufferSize {
     /// For requests: two of nginx's large header buffers.
     #[default]
     Request,
@@ -17,12 +17,12 @@ pub enum Room {
     Answer,
 }
 
-impl Room {
+impl BufferSize {
     /// Returns the size in bytes.
     pub const fn bytes(self) -> usize {
         match self {
-            Room::Request => 16 << 10,
-            Room::Answer => 64 << 10,
+            BufferSize::Request => 16 << 10,
+            BufferSize::Answer => 64 << 10,
         }
     }
 }
@@ -92,14 +92,14 @@ pub struct Buffers {
 
 impl Buffers {
     /// Returns a buffer of this size, with undefined contents.
-    pub fn lease(&self, room: Room) -> Vec<u8> {
+    pub fn lease(&self, room: BufferSize) -> Vec<u8> {
         self.kept(room).take().unwrap_or_else(|| vec![0; room.bytes()])
     }
 
-    fn kept(&self, room: Room) -> &Kept<Vec<u8>> {
+    fn kept(&self, room: BufferSize) -> &Kept<Vec<u8>> {
         match room {
-            Room::Request => &self.requests,
-            Room::Answer => &self.answers,
+            BufferSize::Request => &self.requests,
+            BufferSize::Answer => &self.answers,
         }
     }
 
@@ -110,7 +110,7 @@ impl Buffers {
 
     /// Takes a text's buffer back.
     pub fn give_back_text(&self, mut text: Vec<u8>) {
-        if text.capacity() <= Room::Request.bytes() {
+        if text.capacity() <= BufferSize::Request.bytes() {
             text.clear();
             self.texts.keep(text, KEEP_TEXTS);
         }
@@ -118,7 +118,7 @@ impl Buffers {
 
     /// Takes a buffer back. One that has grown is dropped.
     pub fn give_back(&self, buffer: Vec<u8>) {
-        let rooms = [Room::Request, Room::Answer];
+        let rooms = [BufferSize::Request, BufferSize::Answer];
         if let Some(room) = rooms.into_iter().find(|room| room.bytes() == buffer.len()) {
             self.kept(room).keep(buffer, KEEP_BYTES / room.bytes());
         }
@@ -162,15 +162,16 @@ mod tests {
     #[test]
     fn a_buffer_is_reused_unless_it_has_grown() {
         let buffers = Buffers::default();
-        for room in [Room::Request, Room::Answer] {
+        for room in [BufferSize::Request, BufferSize::Answer] {
             let one = buffers.lease(room);
             let place = one.as_ptr();
             buffers.give_back(one);
             let again = buffers.lease(room);
             assert_eq!((again.as_ptr(), again.len()), (place, room.bytes()));
         }
-        buffers.give_back(vec![0; Room::Request.bytes() * 2]);
-        let kept = [Room::Request, Room::Answer].map(|room| buffers.kept(room).things.borrow().len());
+        buffers.give_back(vec![0; BufferSize::Request.bytes() * 2]);
+        let kept =
+            [BufferSize::Request, BufferSize::Answer].map(|room| buffers.kept(room).things.borrow().len());
         assert_eq!(kept, [0, 0], "the one that has grown is gone");
     }
 

@@ -3,7 +3,7 @@
 //! The buffer is leased when the first byte is about to come and given back when the last one is used, so that an idle
 //! connection holds none.
 
-use crate::buffers::{Buffers, Room};
+use crate::buffers::{BufferSize, Buffers};
 use crate::stream::Stream;
 use std::io;
 use std::ops::Range;
@@ -17,14 +17,14 @@ pub struct ReadBuffer {
     start: usize,
     end: usize,
     /// The size of the buffer that is leased next.
-    room: Room,
+    room: BufferSize,
     /// Whether the last read filled the buffer, so that there may be more.
     was_filled: bool,
 }
 
 impl ReadBuffer {
     /// Creates one that leases buffers of this size.
-    pub fn with_room(room: Room) -> ReadBuffer {
+    pub fn with_size(room: BufferSize) -> ReadBuffer {
         ReadBuffer { room, ..ReadBuffer::default() }
     }
 

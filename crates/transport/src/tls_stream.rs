@@ -4,7 +4,7 @@
 //! the client's first message.
 
 use crate::socket::{Socket, SocketAside};
-use crate::tls_wire::{AsideWire, KeptWire, Wire};
+use crate::tls_wire::{AsideWire, KeptWire, TlsWire};
 use rustls::server::{Accepted, Acceptor, ReadEarlyData};
 use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::fs::File;
@@ -80,14 +80,14 @@ impl TlsOpening {
                 Ok(None) => {}
                 Err((error, mut alert)) => {
                     // The client may be gone.
-                    let _ = alert.write(&mut Wire { socket: &mut self.socket, cx });
+                    let _ = alert.write(&mut TlsWire { socket: &mut self.socket, cx });
                     return Poll::Ready(Err(HandshakeFault::Tls(error)));
                 }
             }
             if self.received > MAX_HANDSHAKE {
                 return Poll::Ready(Err(HandshakeFault::TooLong));
             }
-            let wire = Wire { socket: &mut self.socket, cx };
+            let wire = TlsWire { socket: &mut self.socket, cx };
             match self.acceptor.read_tls(&mut KeptWire { wire, kept: self.kept.as_mut() }) {
                 Ok(0) => return Poll::Ready(Err(HandshakeFault::Closed)),
                 Ok(count) => self.received += count,
@@ -124,7 +124,7 @@ impl TlsOpening {
             }
             Err((error, mut alert)) => {
                 let mut cx = Context::from_waker(Waker::noop());
-                let _ = alert.write(&mut Wire { socket: &mut self.socket, cx: &mut cx });
+                let _ = alert.write(&mut TlsWire { socket: &mut self.socket, cx: &mut cx });
                 Err(HandshakeFault::Tls(error))
             }
         }
@@ -134,7 +134,7 @@ impl TlsOpening {
     pub fn refuse(mut self, alert: u8) {
         let mut cx = Context::from_waker(Waker::noop());
         let record = [21, 3, 3, 0, 2, 2, alert];
-        let _ = Wire { socket: &mut self.socket, cx: &mut cx }.write(&record);
+        let _ = TlsWire { socket: &mut self.socket, cx: &mut cx }.write(&record);
     }
 }
 
@@ -292,7 +292,7 @@ impl TlsStream {
 
     fn read_records(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         let Place::Open(socket) = &mut self.place else { return Err(io::ErrorKind::NotConnected.into()) };
-        self.connection.read_tls(&mut Wire { socket, cx })
+        self.connection.read_tls(&mut TlsWire { socket, cx })
     }
 
     /// Decrypts what was read. After a fault the peer has the alert, and nothing more is sent.
@@ -311,7 +311,7 @@ impl TlsStream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Wire { socket, cx }) {
+            match self.connection.write_tls(&mut TlsWire { socket, cx }) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::task::{Context, Poll};
 
 /// The socket as rustls reads and writes it; what would wait registers the task.
-pub(crate) struct Wire<'a, 'b, 'c> {
+pub(crate) struct TlsWire<'a, 'b, 'c> {
     pub(crate) socket: &'a mut Socket,
     pub(crate) cx: &'b mut Context<'c>,
 }
@@ -18,7 +18,7 @@ fn at_once(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
     }
 }
 
-impl Read for Wire<'_, '_, '_> {
+impl Read for TlsWire<'_, '_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         at_once(self.socket.poll_read(self.cx, buffer))
     }
@@ -26,7 +26,7 @@ impl Read for Wire<'_, '_, '_> {
 
 /// The socket, whose bytes are kept as they are read, if that is wanted.
 pub(crate) struct KeptWire<'a, 'b, 'c> {
-    pub(crate) wire: Wire<'a, 'b, 'c>,
+    pub(crate) wire: TlsWire<'a, 'b, 'c>,
     pub(crate) kept: Option<&'a mut Vec<u8>>,
 }
 
@@ -40,7 +40,7 @@ impl Read for KeptWire<'_, '_, '_> {
     }
 }
 
-impl Write for Wire<'_, '_, '_> {
+impl Write for TlsWire<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }

@@ -32,13 +32,10 @@ pub(super) fn apply(list: &str, found: Vec<Finding>) -> Vec<Finding> {
             [lint, path, subject, reason] if !reason.is_empty() => {
                 exceptions.push((Exception { line, lint, path, subject }, false));
             }
-            _ => left.push(Finding::new(
-                &own,
-                line,
-                "exceptions",
-                text,
-                "is not `lint | path | subject or * | reason`",
-            )),
+            _ => {
+                let shape = "is not `lint | path | subject or * | reason`";
+                left.push(Finding::new(&own, line, "exceptions", text, shape));
+            }
         }
     }
     for (lints, most) in AT_MOST {

@@ -65,11 +65,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             for finding in &findings {
                 println!("{finding}");
             }
-            println!(
-                "{} findings; an exception is a line of xtask/{} with its reason",
-                findings.len(),
-                exceptions::FILE
-            );
+            let (count, list) = (findings.len(), exceptions::FILE);
+            println!("{count} findings; an exception is a line of xtask/{list} with its reason");
             ExitCode::FAILURE
         }
     }
@@ -120,13 +117,8 @@ fn findings(root: &Path) -> Result<Vec<Finding>, String> {
 
 /// The text files that git tracks or would track, and that are there.
 fn tracked_files(root: &Path) -> Result<Vec<(String, String)>, String> {
-    let listed = run(Command::new("git").arg("-C").arg(root).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-    ]))?;
+    let listing = "ls-files --cached --others --exclude-standard -z";
+    let listed = run(Command::new("git").arg("-C").arg(root).args(listing.split(' ')))?;
     let mut files = Vec::new();
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
         // A file deleted but not yet committed is listed still; what is not UTF-8 is no text of ours.

@@ -18,13 +18,8 @@ pub(super) fn check_path(path: &str, found: &mut Vec<Finding>) {
     for part in path.split('/') {
         let stem = part.split('.').next().unwrap_or_default();
         if let Some(word) = says_nothing(stem) {
-            found.push(Finding::new(
-                path,
-                0,
-                "name",
-                stem,
-                format!("`{word}` says nothing: name what it does"),
-            ));
+            let text = format!("`{word}` says nothing: name what it does");
+            found.push(Finding::new(path, 0, "name", stem, text));
         }
     }
 }
@@ -130,19 +125,9 @@ mod tests {
             subjects(
                 "struct PoolManager; enum UTIL {} trait Helper { fn read_helper(&self); } mod misc {} type Common = u8;\
                  const UTILS: u8 = 1; static HELPER_COUNT: u8 = 1; struct A { helper: u8 } impl A { fn util() {} }"
-            ),
-            [
-                "PoolManager",
-                "UTIL",
-                "Helper",
-                "read_helper",
-                "misc",
-                "Common",
-                "UTILS",
-                "HELPER_COUNT",
-                "util",
-                "helper"
-            ]
+            )
+            .join(" "),
+            "PoolManager UTIL Helper read_helper misc Common UTILS HELPER_COUNT util helper"
         );
     }
 

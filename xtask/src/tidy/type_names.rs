@@ -9,21 +9,22 @@ use super::rust::{Kind, RustFile, Token};
 const MEANINGS: usize = 2;
 const KINDS: [&str; 5] = ["struct", "enum", "union", "type", "trait"];
 
-/// Adds a finding for each name of too many public types in `crates/`, those that macros' arguments define included. Its
-/// path is `crates`, its subject the name.
+/// Adds a finding for each name of too many types in `crates/` that are public or `pub(crate)`, those that macros' arguments
+/// define included. Of `testkit`, which says the product's words of its own side, only the public ones count. The finding's path
+/// is `crates`, its subject the name.
 pub(super) fn check(files: &[RustFile], found: &mut Vec<Finding>) {
     let mut definitions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for file in files {
         if file.is_test || !file.path.starts_with("crates/") || !file.path.contains("/src/") {
             continue;
         }
-        for window in file.tokens.windows(3) {
-            if let [public, kind, Token { kind: Kind::Word(name), .. }] = window
-                && public.is_word("pub")
+        for (at, window) in file.tokens.windows(2).enumerate() {
+            if let [kind, Token { kind: Kind::Word(name), line }] = window
                 && KINDS.iter().any(|word| kind.is_word(word))
-                && !file.in_test(public.line)
+                && !file.in_test(*line)
+                && counts(&file.tokens[..at], file.crate_name() != "testkit")
             {
-                definitions.entry(name).or_default().push(format!("{}:{}", file.path, public.line));
+                definitions.entry(name).or_default().push(format!("{}:{line}", file.path));
             }
         }
     }
@@ -36,6 +37,21 @@ pub(super) fn check(files: &[RustFile], found: &mut Vec<Finding>) {
             );
             found.push(Finding::new("crates", 0, "type-name", name, text));
         }
+    }
+}
+
+/// Is what comes behind these tokens public, or `pub(crate)` where that counts?
+fn counts(before: &[Token], in_crate_too: bool) -> bool {
+    match before {
+        [.., public] if public.is_word("pub") => true,
+        [.., public, open, visible, close] => {
+            in_crate_too
+                && public.is_word("pub")
+                && open.is_mark('(')
+                && visible.is_word("crate")
+                && close.is_mark(')')
+        }
+        _ => false,
     }
 }
 
@@ -55,10 +71,15 @@ mod tests {
     fn a_name_may_be_defined_twice() {
         let two = "pub struct Place; mod inner { pub enum Place {} }";
         assert_eq!(subjects(&[("crates/a/src/b.rs", two)]), [""; 0]);
-        for third in
-            ["struct Place;", "enum Place {}", "union Place { a: u8 }", "type Place = u8;", "trait Place {}"]
-        {
-            let third = format!("settings! {{ pub {third} }}");
+        for third in [
+            "pub struct Place;",
+            "pub enum Place {}",
+            "pub union Place { a: u8 }",
+            "pub type Place = u8;",
+            "pub trait Place {}",
+            "pub(crate) struct Place;",
+        ] {
+            let third = format!("settings! {{ {third} }}");
             let files = [("crates/a/src/b.rs", two), ("crates/c/src/d.rs", third.as_str())];
             assert_eq!(subjects(&files), ["Place"], "{third}");
         }
@@ -69,7 +90,8 @@ mod tests {
         let two = ("crates/a/src/b.rs", "pub struct Place; mod inner { pub enum Place {} }");
         for (path, text) in [
             ("crates/c/src/d.rs", "struct Place;"),
-            ("crates/c/src/d.rs", "pub(crate) struct Place;"),
+            ("crates/c/src/d.rs", "pub(super) struct Place;"),
+            ("crates/testkit/src/d.rs", "pub(crate) struct Place;"),
             ("crates/c/src/d.rs", "#[cfg(test)]\nmod tests { pub struct Place; }"),
             ("crates/c/tests/d.rs", "pub struct Place;"),
             ("xtask/src/d.rs", "pub struct Place;"),

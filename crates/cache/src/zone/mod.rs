@@ -39,7 +39,7 @@ pub struct Zone(Mutex<Table>);
 
 /// A response that is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct ZoneQuery {
     /// Its name.
     pub name: KeyHash,
     /// The family that it belongs to.
@@ -52,7 +52,7 @@ pub struct Asked {
 
 /// What a zone says about a response that is asked for.
 #[derive(Debug)]
-pub enum Found {
+pub enum ZoneLookup {
     /// Fetching it has failed with this status, which stands in for it for a while.
     Failed(u16),
     /// It may be on the disk, and may be stored.
@@ -93,25 +93,25 @@ impl Zone {
     }
 
     /// Asks for a response; the entry is in use as long as what is returned.
-    pub fn open(self: &Arc<Self>, asked: Asked, now_s: u64) -> Found {
-        let Asked { name, main, moves, min_uses } = asked;
+    pub fn open(self: &Arc<Self>, asked: ZoneQuery, now_s: u64) -> ZoneLookup {
+        let ZoneQuery { name, main, moves, min_uses } = asked;
         let mut table = self.lock();
-        let Some(slot) = table.find_or_add(name, main) else { return Found::Full };
+        let Some(slot) = table.find_or_add(name, main) else { return ZoneLookup::Full };
         table.touch(slot, now_s);
         let entry = table.entry_mut(slot);
         entry.uses = entry.uses.saturating_add(1);
         if entry.error != 0 {
             if entry.error_until_s >= now_s && entry.error_moves == moves {
-                return Found::Failed(entry.error);
+                return ZoneLookup::Failed(entry.error);
             }
             (entry.error, entry.exists, entry.uses) = (0, false, 1);
         }
         if !entry.exists && u64::from(entry.uses) < min_uses && entry.is_settled {
-            return Found::Scarce;
+            return ZoneLookup::Scarce;
         }
         let is_scarce = !entry.exists && u64::from(entry.uses) < min_uses;
         entry.in_use += 1;
-        Found::Known(ZoneUse {
+        ZoneLookup::Known(ZoneUse {
             zone: Arc::clone(self),
             name,
             slot,

@@ -12,13 +12,13 @@ fn name(number: u8) -> KeyHash {
     KeyHash([number; 16])
 }
 
-fn asked(number: u8, min_uses: u64) -> Asked {
-    Asked { name: name(number), main: name(number), moves: 7, min_uses }
+fn asked(number: u8, min_uses: u64) -> ZoneQuery {
+    ZoneQuery { name: name(number), main: name(number), moves: 7, min_uses }
 }
 
 fn open(zone: &Arc<Zone>, number: u8, now_s: u64) -> ZoneUse {
     match zone.open(asked(number, 1), now_s) {
-        Found::Known(of) => of,
+        ZoneLookup::Known(of) => of,
         other => panic!("{other:?}"),
     }
 }
@@ -55,7 +55,7 @@ fn entries_are_bounded() {
     let zone = zone(2, u64::MAX);
     let one = open(&zone, 1, 1);
     let two = open(&zone, 2, 1);
-    assert!(matches!(zone.open(asked(3, 1), 1), Found::Full));
+    assert!(matches!(zone.open(asked(3, 1), 1), ZoneLookup::Full));
     drop(one);
     let _three = open(&zone, 3, 1);
     drop(two);
@@ -100,12 +100,12 @@ fn a_stale_response_is_updated_by_one() {
 fn too_few_uses_are_not_stored() {
     let zone = zone(10, u64::MAX);
     let ask = || zone.open(asked(1, 3), 1);
-    let Found::Known(first) = ask() else { panic!("it may be on the disk") };
+    let ZoneLookup::Known(first) = ask() else { panic!("it may be on the disk") };
     assert!(first.is_scarce());
     first.note_absent();
     drop(first);
-    assert!(matches!(ask(), Found::Scarce));
-    let Found::Known(third) = ask() else { panic!() };
+    assert!(matches!(ask(), ZoneLookup::Scarce));
+    let ZoneLookup::Known(third) = ask() else { panic!() };
     assert!(!third.is_scarce());
 }
 
@@ -113,14 +113,14 @@ fn too_few_uses_are_not_stored() {
 fn failures_stand_in_for_a_while() {
     let zone = zone(10, u64::MAX);
     open(&zone, 1, 1).note_failure(502, 5, 7);
-    assert!(matches!(zone.open(asked(1, 1), 5), Found::Failed(502)));
-    assert!(matches!(zone.open(asked(1, 1), 6), Found::Known(_)));
+    assert!(matches!(zone.open(asked(1, 1), 5), ZoneLookup::Failed(502)));
+    assert!(matches!(zone.open(asked(1, 1), 6), ZoneLookup::Known(_)));
     open(&zone, 1, 6).note_failure(502, 9, 7);
-    let moved = Asked { moves: 8, ..asked(1, 1) };
-    assert!(matches!(zone.open(moved, 7), Found::Known(_)), "it was that of another target");
+    let moved = ZoneQuery { moves: 8, ..asked(1, 1) };
+    assert!(matches!(zone.open(moved, 7), ZoneLookup::Known(_)), "it was that of another target");
     open(&zone, 2, 1).note_failure(502, 5, 7);
     zone.open_to_store(name(2), name(2), 1).unwrap().stored(10, 0);
-    assert!(matches!(zone.open(asked(2, 1), 2), Found::Known(_)), "a response takes its place");
+    assert!(matches!(zone.open(asked(2, 1), 2), ZoneLookup::Known(_)), "a response takes its place");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn files_that_are_to_go_are_bounded() {
 fn families_are_those_with_files() {
     let zone = zone(10, u64::MAX);
     let main = name(9);
-    let Found::Known(mut blue) = zone.open(Asked { main, ..asked(1, 1) }, 1) else { panic!() };
+    let ZoneLookup::Known(mut blue) = zone.open(ZoneQuery { main, ..asked(1, 1) }, 1) else { panic!() };
     assert!(!zone.has_family(main));
     blue.stored(10, 0);
     assert!(zone.has_family(main));
@@ -167,8 +167,8 @@ fn families_are_those_with_files() {
 fn a_purge_takes_the_family_and_what_is_being_fetched() {
     let zone = zone(10, u64::MAX);
     let main = name(9);
-    let of = |number| match zone.open(Asked { main, ..asked(number, 1) }, 1) {
-        Found::Known(of) => of,
+    let of = |number| match zone.open(ZoneQuery { main, ..asked(number, 1) }, 1) {
+        ZoneLookup::Known(of) => of,
         other => panic!("{other:?}"),
     };
     assert!(of(1).stored(10, zone.purges()));

@@ -5,7 +5,7 @@
 
 use super::door::SecretDoor;
 use super::peer;
-use crate::client::{Call, Client};
+use crate::client::{ApiClient, Call};
 use crate::error::{Code, Error};
 use axum::Json;
 use axum::body::Body;
@@ -37,7 +37,7 @@ const PASSED: [&str; 4] = ["accept", "idempotency-key", "if-match", "last-event-
 
 /// Serves the dashboard until no page has asked for anything for `idle`; `tell` gets its address.
 pub(super) fn serve(
-    client: Client,
+    client: ApiClient,
     operate: bool,
     port: u16,
     idle: Duration,
@@ -87,7 +87,7 @@ pub(super) fn serve(
 struct Served {
     door: Arc<SecretDoor>,
     logins: Arc<Logins>,
-    client: Client,
+    client: ApiClient,
 }
 
 /// Serves a connection, if it is one of the user who runs the command.
@@ -116,7 +116,7 @@ async fn converse(served: &'static Served, stream: TcpStream, address: SocketAdd
 }
 
 /// Passes a call on to the server, and its answer back.
-async fn pass_on(client: &Client, request: Request) -> Response {
+async fn pass_on(client: &ApiClient, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let body = match Limited::new(body, MAX_BODY).collect().await {

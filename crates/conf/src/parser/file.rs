@@ -63,7 +63,7 @@ impl<'p, 'l> FileParser<'p, 'l> {
                     None => self.statement(End::Open(at)),
                 },
                 Token::Close(at) => self.close(at),
-                Token::Fault(fault) => self.recover(SyntaxError::NoToken(fault)),
+                Token::LexFault(fault) => self.recover(SyntaxError::NoToken(fault)),
                 Token::End => {
                     self.end();
                     break;

@@ -12,13 +12,13 @@ mod state;
 mod typos;
 
 use crate::Diagnostic;
-use crate::lexer::Fault;
+use crate::lexer::LexFault;
 pub(crate) use state::{Action, ParseState, Recovery};
 
 /// Where a text breaks nginx's grammar.
 pub(crate) enum SyntaxError {
     /// The lexer found no token.
-    NoToken(Fault),
+    NoToken(LexFault),
     /// A `;` without a directive before it.
     EmptyStatement { at: u32 },
     /// A `{` without a directive before it.

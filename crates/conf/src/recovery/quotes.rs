@@ -5,17 +5,17 @@
 
 use super::state::{Action, ParseState, Recovery};
 use crate::Diagnostic;
-use crate::lexer::{Fault, Lexed, Lexer, Token, line_end};
+use crate::lexer::{LexFault, Lexed, Lexer, Token, line_end};
 use bstr::ByteSlice;
 
 impl ParseState<'_> {
-    pub(super) fn no_token(&self, fault: Fault) -> Recovery {
+    pub(super) fn no_token(&self, fault: LexFault) -> Recovery {
         match fault {
-            Fault::AfterQuote { open, at } => self.after_quote(open, at),
-            Fault::NoClosingQuote { open } => {
+            LexFault::AfterQuote { open, at } => self.after_quote(open, at),
+            LexFault::NoClosingQuote { open } => {
                 self.unclosed_quote(open, "unexpected end of file, expecting \";\" or \"}\"".to_owned())
             }
-            Fault::TooLong { start, quote } => self.too_long(start, quote),
+            LexFault::TooLong { start, quote } => self.too_long(start, quote),
         }
     }
 

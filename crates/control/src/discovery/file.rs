@@ -6,7 +6,7 @@
 //! for a shorter list.
 
 use super::list;
-use super::looked_up::{Found, LookedUp};
+use super::looked_up::{FoundServers, LookedUp};
 use engine::modules::upstream::FilePlace;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -75,7 +75,7 @@ fn look_at(path: &Path, seen: Option<Stamp>, read: Option<(Stamp, bool)>, is_fir
     };
     match parsed {
         Ok(servers) => {
-            let found = Found { servers, ..Found::default() };
+            let found = FoundServers { servers, ..FoundServers::default() };
             (LookedUp::Found(found), Some(now), Some((now, true)))
         }
         Err(text) => {

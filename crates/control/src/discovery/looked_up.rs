@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LookedUp {
     /// Servers, all of them.
-    Found(Found),
+    Found(FoundServers),
     /// The same as at the last good look.
     Still,
     /// Nothing that was not known: what was broken is broken.
@@ -18,7 +18,7 @@ pub(crate) enum LookedUp {
 
 /// The servers of a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundServers {
     /// They.
     pub(crate) servers: Vec<FoundServer>,
     /// For how long that holds, if the place says so.

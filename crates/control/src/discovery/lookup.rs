@@ -1,7 +1,7 @@
 //! One look at a place.
 
 use super::file::FileLookup;
-use super::looked_up::{Found, LookedUp};
+use super::looked_up::{FoundServers, LookedUp};
 use super::name::NameLookup;
 use super::url::UrlLookup;
 use engine::modules::upstream::{FoundServer, Place};
@@ -38,7 +38,7 @@ impl Lookup {
 }
 
 /// Looks at places once, all at a time, for as long as `limit`. Returns what was found by then.
-pub(crate) async fn first_looks(places: Vec<Place>, limit: Duration) -> Vec<(Place, Found)> {
+pub(crate) async fn first_looks(places: Vec<Place>, limit: Duration) -> Vec<(Place, FoundServers)> {
     let mut looks = tokio::task::JoinSet::new();
     for place in places {
         looks.spawn_local(async move {

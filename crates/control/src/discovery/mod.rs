@@ -18,7 +18,7 @@ mod url;
 
 pub(crate) use belief::{Beliefs, News};
 pub(crate) use kept::Kept;
-pub(crate) use looked_up::{Found, LookedUp};
+pub(crate) use looked_up::{FoundServers, LookedUp};
 pub(crate) use lookup::{Lookup, first_looks};
 pub(crate) use schedule::Schedule;
 pub(crate) use summary::Summaries;

@@ -3,7 +3,7 @@
 //! Owns the last good answer of each part (the families of addresses, the targets of SRV records): what fails alone takes
 //! nothing else with it.
 
-use super::looked_up::{Found, LookedUp};
+use super::looked_up::{FoundServers, LookedUp};
 use crate::barred;
 use engine::modules::upstream::{FoundServer, NamePlace};
 use std::collections::HashMap;
@@ -12,19 +12,19 @@ use std::rc::Rc;
 use std::time::Duration;
 use switch::ServerParams;
 use tokio::task::JoinSet;
-use transport::resolver::{AddressFamily, Questions, ResolveFault, ServiceRecord, Told};
+use transport::resolver::{AddressFamily, DnsAnswer, ResolveFault, ServiceRecord, UncachedResolver};
 use upstream::Address;
 
 /// How many targets of a service are resolved at once.
 const AT_ONCE: usize = 16;
 
 /// The answer to a question.
-type Answer<T> = Result<Told<T>, ResolveFault>;
+type Answer<T> = Result<DnsAnswer<T>, ResolveFault>;
 
 /// Looks up one name again and again.
 pub(crate) struct NameLookup {
     place: NamePlace,
-    questions: Rc<Questions>,
+    resolver: Rc<UncachedResolver>,
     /// The last good answer for each name and family.
     good: HashMap<(String, AddressFamily), Vec<IpAddr>>,
 }
@@ -42,8 +42,8 @@ struct Host {
 
 impl NameLookup {
     pub(super) fn new(place: &NamePlace) -> NameLookup {
-        let questions = Rc::new(Questions::new((*place.resolver).clone()));
-        NameLookup { place: place.clone(), questions, good: HashMap::new() }
+        let resolver = Rc::new(UncachedResolver::new((*place.resolver).clone()));
+        NameLookup { place: place.clone(), resolver, good: HashMap::new() }
     }
 
     pub(super) async fn look(&mut self, believed: &[FoundServer]) -> LookedUp {
@@ -55,7 +55,7 @@ impl NameLookup {
 
     async fn look_up_host(&mut self, believed: &[FoundServer]) -> LookedUp {
         let name = self.place.host.to_string();
-        let answers = ask_host(&self.questions, &name, self.place.timeout_ms).await;
+        let answers = ask_host(&self.resolver, &name, self.place.timeout_ms).await;
         let is_unknown = is_unknown(&answers);
         let host = self.combine(&name, answers, None, believed);
         if let Some(fault) = host.fault.filter(|_| !host.is_answered) {
@@ -69,21 +69,21 @@ impl NameLookup {
         let servers = in_order(host.addresses.iter().map(server).collect());
         let fault = host.fault.or(is_unknown.then_some(ResolveFault::HostNotFound));
         let lacks = fault.map(|fault| not_resolved(&name, fault));
-        LookedUp::Found(Found { servers, holds: host.holds, lacks })
+        LookedUp::Found(FoundServers { servers, holds: host.holds, lacks })
     }
 
     async fn look_up_service(&mut self, service: &str, believed: &[FoundServer]) -> LookedUp {
-        let told = match limited(self.place.timeout_ms, self.questions.services(service)).await {
+        let told = match limited(self.place.timeout_ms, self.resolver.services(service)).await {
             Ok(told) => told,
             Err(fault @ ResolveFault::HostNotFound) => {
-                return LookedUp::Found(Found {
+                return LookedUp::Found(FoundServers {
                     lacks: Some(not_resolved(service, fault)),
-                    ..Found::default()
+                    ..FoundServers::default()
                 });
             }
             Err(fault) => return LookedUp::Failed(not_resolved(service, fault)),
         };
-        let mut found = Found { holds: told.holds, ..Found::default() };
+        let mut found = FoundServers { holds: told.holds, ..FoundServers::default() };
         let records: Vec<ServiceRecord> =
             told.value.into_iter().filter(|record| !record.target.is_empty() && record.port > 0).collect();
         let lowest = records.iter().map(|record| record.priority).min().unwrap_or_default();
@@ -127,10 +127,10 @@ impl NameLookup {
         for some in targets.chunks(AT_ONCE) {
             let mut asked = JoinSet::new();
             for target in some {
-                let (questions, target, limit_ms) =
-                    (Rc::clone(&self.questions), target.clone(), self.place.timeout_ms);
+                let (resolver, target, limit_ms) =
+                    (Rc::clone(&self.resolver), target.clone(), self.place.timeout_ms);
                 asked.spawn_local(async move {
-                    let answers = ask_host(&questions, &target, limit_ms).await;
+                    let answers = ask_host(&resolver, &target, limit_ms).await;
                     (target, answers)
                 });
             }
@@ -145,9 +145,9 @@ impl NameLookup {
     fn known(&self, name: &str) -> Option<Vec<(AddressFamily, Answer<Vec<IpAddr>>)>> {
         let of = |family: AddressFamily| {
             let addresses = self.good.get(&(name.to_owned(), family))?;
-            Some((family, Ok(Told { value: addresses.clone(), holds: None })))
+            Some((family, Ok(DnsAnswer { value: addresses.clone(), holds: None })))
         };
-        Some(self.questions.families().filter_map(of).collect())
+        Some(self.resolver.families().filter_map(of).collect())
     }
 
     /// Combines the families of a name: one that fails has its last good answer, or what is believed of it.
@@ -205,12 +205,12 @@ fn of_family(servers: &[FoundServer], family: AddressFamily, port: Option<u16>) 
 
 /// Asks for the addresses of a name, of all families at once.
 async fn ask_host(
-    questions: &Questions,
+    resolver: &UncachedResolver,
     name: &str,
     limit_ms: u64,
 ) -> Vec<(AddressFamily, Answer<Vec<IpAddr>>)> {
-    let one = async |family: AddressFamily| match questions.families().any(|asked| asked == family) {
-        true => Some((family, limited(limit_ms, questions.addresses(name, family)).await)),
+    let one = async |family: AddressFamily| match resolver.families().any(|asked| asked == family) {
+        true => Some((family, limited(limit_ms, resolver.addresses(name, family)).await)),
         false => None,
     };
     let (v4, v6) = tokio::join!(one(AddressFamily::V4), one(AddressFamily::V6));
@@ -261,7 +261,7 @@ mod tests {
     fn told(addresses: &[&str], holds_s: u64) -> Answer<Vec<IpAddr>> {
         let value: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         let holds = (!value.is_empty()).then(|| Duration::from_secs(holds_s));
-        Ok(Told { value, holds })
+        Ok(DnsAnswer { value, holds })
     }
 
     fn shown(host: &Host) -> (String, Option<ResolveFault>) {

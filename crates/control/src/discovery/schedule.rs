@@ -55,7 +55,7 @@ fn jittered(time: Duration, roll: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::looked_up::Found;
+    use super::super::looked_up::FoundServers;
     use super::*;
     use engine::modules::upstream::{FilePlace, FoundServer, NamePlace, UrlPlace};
     use switch::ServerParams;
@@ -84,7 +84,7 @@ mod tests {
             params: ServerParams::default(),
             is_secondary: false,
         };
-        LookedUp::Found(Found {
+        LookedUp::Found(FoundServers {
             servers: vec![server],
             holds: Some(Duration::from_secs(holds_s)),
             lacks: None,
@@ -100,12 +100,12 @@ mod tests {
         let all: Vec<f64> = (0..7).map(|_| pause(failed())).collect();
         assert_eq!(all, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
         // There is no such name: that has no time.
-        assert_eq!(pause(LookedUp::Found(Found::default())), 30.0);
+        assert_eq!(pause(LookedUp::Found(FoundServers::default())), 30.0);
         assert_eq!(pause(found(5)), 5.0);
-        assert_eq!(pause(LookedUp::Found(Found::default())), 1.0);
+        assert_eq!(pause(LookedUp::Found(FoundServers::default())), 1.0);
         // A part fails: it is asked for again before the rest ends.
         let LookedUp::Found(part) = found(60) else { panic!() };
-        assert_eq!(pause(LookedUp::Found(Found { lacks: Some(String::new()), ..part })), 2.0);
+        assert_eq!(pause(LookedUp::Found(FoundServers { lacks: Some(String::new()), ..part })), 2.0);
     }
 
     #[test]

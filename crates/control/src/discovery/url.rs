@@ -3,7 +3,7 @@
 //! Owns one request at a time, on a connection of its own, and the `ETag` of the last good answer.
 
 use super::list;
-use super::looked_up::{Found, LookedUp};
+use super::looked_up::{FoundServers, LookedUp};
 use engine::modules::upstream::UrlPlace;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -50,7 +50,7 @@ impl UrlLookup {
                 Ok(Answer::List(body, tag)) => match list::parse(&body) {
                     Ok(servers) => {
                         self.tag = tag;
-                        return LookedUp::Found(Found { servers, ..Found::default() });
+                        return LookedUp::Found(FoundServers { servers, ..FoundServers::default() });
                     }
                     Err(text) => fault = format!("its answer is broken: {text}"),
                 },

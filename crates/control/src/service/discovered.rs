@@ -9,7 +9,7 @@ use super::lookups::{Failure, Task, places};
 use super::shared::Shared;
 use super::state::ControlState;
 use super::switch_state::ConfiguredSwitch;
-use crate::discovery::{Beliefs, Found, Kept, LookedUp, Lookup, News, Schedule};
+use crate::discovery::{Beliefs, FoundServers, Kept, LookedUp, Lookup, News, Schedule};
 use crate::info::SourceInfo;
 use engine::host::Level;
 use engine::modules::upstream::{Bases, Place};
@@ -53,7 +53,7 @@ impl ControlState {
             LookedUp::Nothing => {}
             LookedUp::Failed(text) => self.place_failed(place, text, now_ms),
             LookedUp::Still => self.place_seen(place, None, now_ms),
-            LookedUp::Found(Found { servers, lacks, .. }) => {
+            LookedUp::Found(FoundServers { servers, lacks, .. }) => {
                 let Some(switch) = self.groups.borrow().clone() else { return };
                 let config = switch.configured().config.clone();
                 let news = self.discovery.borrow_mut().beliefs.take(&config, &switch.table(), place, servers);

@@ -2,7 +2,7 @@
 //!
 //! Owns the first looks of a start and of a reload. Must never publish.
 
-use crate::discovery::{Beliefs, Found, Kept, Summaries, first_looks};
+use crate::discovery::{Beliefs, FoundServers, Kept, Summaries, first_looks};
 use crate::setup::Log;
 use engine::Config;
 use engine::host::Level;
@@ -63,7 +63,7 @@ pub(super) fn places(config: &Config) -> HashSet<Place> {
 #[derive(Default)]
 pub(super) struct FirstLooks {
     kept: Kept,
-    found: Vec<(Place, Found)>,
+    found: Vec<(Place, FoundServers)>,
 }
 
 impl FirstLooks {

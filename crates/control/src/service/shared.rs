@@ -10,7 +10,7 @@ use crate::data_plane::DataPlane;
 use crate::event::{EventKind, Events};
 use crate::journal::{self, Journal};
 use crate::setup::Log;
-use crate::store::Presence;
+use crate::store::ProcessEntry;
 use engine::host::Level;
 use engine::{Config, Routing};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     forced_over: Mutex<Vec<String>>,
     pub(super) journal: Journal,
     /// This process among those with the same state folder, once there is such a folder.
-    pub(super) presence: OnceLock<Arc<Presence>>,
+    pub(super) process_entry: OnceLock<Arc<ProcessEntry>>,
     pub(super) window_times: WindowTimes,
 }
 
@@ -63,7 +63,7 @@ impl Shared {
             forced_reload: AtomicBool::new(false),
             forced_over: Mutex::default(),
             journal,
-            presence: OnceLock::new(),
+            process_entry: OnceLock::new(),
             window_times: WindowTimes::default(),
         }
     }
@@ -126,7 +126,7 @@ impl Shared {
 
     /// Returns true if another process of this server has this number: it serves with the same state folder.
     pub(super) fn is_of_another_process(&self, pid: u32) -> bool {
-        self.presence.get().is_some_and(|presence| presence.is_at(pid))
+        self.process_entry.get().is_some_and(|process_entry| process_entry.is_at(pid))
     }
 
     /// Writes to the error log.

@@ -16,7 +16,7 @@ use crate::data_plane::{Acknowledgement, DataPlane, GroupState, Reply, Watch};
 use crate::event::EventKind;
 use crate::info::{HoldInfo, PendingInfo, SwitchInfo};
 use crate::receipt::{Drain, Receipt};
-use crate::store::Presence;
+use crate::store::ProcessEntry;
 use engine::Routing;
 use engine::host::Level;
 use engine::modules::switch::{GROUPS_NAME, StatePath};
@@ -81,18 +81,18 @@ impl ControlState {
     /// a reload may have some on an old side, and they are not counted here.
     pub(super) fn has_others(&self) -> bool {
         self.announce_process();
-        self.shared.presence.get().is_some_and(|presence| presence.has_others())
+        self.shared.process_entry.get().is_some_and(|process_entry| process_entry.has_others())
     }
 
     /// Lets other processes with the same state folder know of this one, once there is such a folder.
     pub(super) fn announce_process(&self) {
-        if self.shared.presence.get().is_none() {
+        if self.shared.process_entry.get().is_none() {
             let folder = self.shared.config().prefix.join("state");
             // Without a folder there is no state that another process could share.
-            let presence = folder.is_dir().then(|| Presence::announce(&folder).ok()).flatten();
-            if let Some(presence) = presence {
+            let process_entry = folder.is_dir().then(|| ProcessEntry::announce(&folder).ok()).flatten();
+            if let Some(process_entry) = process_entry {
                 // Nothing else sets it.
-                let _ = self.shared.presence.set(Arc::new(presence));
+                let _ = self.shared.process_entry.set(Arc::new(process_entry));
             }
         }
     }

@@ -15,7 +15,7 @@
 //! - `groups.db`, with the same files beside it: what orders say of the servers of groups. The first of them creates it,
 //!   `lazy_store.rs`.
 //! - `orders.lock`, one in a state folder: who makes or removes a group has it alone, `order_lock.rs`.
-//! - `serving.lock`, one in a state folder: which processes serve with it, `presence.rs`.
+//! - `serving.lock`, one in a state folder: which processes serve with it, `process_entry.rs`.
 //! - `live.db-holds/`: a file for each held key, `holds.rs`.
 //!
 //! # A commit
@@ -54,7 +54,7 @@ mod migration;
 mod objects;
 mod opening;
 mod order_lock;
-mod presence;
+mod processes;
 #[cfg(test)]
 pub(crate) mod read_rows;
 mod receipts;
@@ -77,7 +77,7 @@ pub use holds::{KeptEnd, KeptHold, KeptHolds, KeptOrder};
 pub use lazy_store::LazyStore;
 pub use memory::MemoryBackend;
 pub(crate) use order_lock::OrderLock;
-pub(crate) use presence::Presence;
+pub(crate) use processes::ProcessEntry;
 pub use restore::{RestoreOrder, Restored, restore, verify_backup};
 #[cfg(test)]
 use sqlite::SqliteStore;

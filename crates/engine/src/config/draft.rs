@@ -36,7 +36,7 @@ pub struct Draft {
     /// All upstream groups.
     pub groups: Vec<GroupEntry>,
     /// All variables.
-    pub variables: variables::Table,
+    pub variables: variables::VariableTable,
     /// The variables of `map`, `geo`, `split_clients` and `switch`.
     pub computed: Vec<Computed>,
     /// Switches as they are written.

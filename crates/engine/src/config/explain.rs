@@ -97,18 +97,6 @@ mod tests {
     use super::*;
     use crate::config::directives;
     use crate::directive::Apply;
-    use std::path::{Path, PathBuf};
-
-    struct NoFiles;
-
-    impl conf::Loader for NoFiles {
-        fn read(&self, _: &Path) -> std::io::Result<Vec<u8>> {
-            Err(std::io::ErrorKind::NotFound.into())
-        }
-        fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
-            Ok(Vec::new())
-        }
-    }
 
     #[test]
     fn each_line_has_its_meaning() {
@@ -118,7 +106,7 @@ mod tests {
             gzip_buffers 4 8k; aio threads;
             upstream a { server 127.0.0.1:1; }
             server { location / { if ($x) { return 204; } xslt_stylesheet x; listen 80; } } }";
-        let parsed = conf::parse_text(Path::new("/n.conf"), text, &NoFiles);
+        let parsed = conf::parse_text("/n.conf", text.to_owned(), &conf::NoFiles);
         let explained = explain(&parsed);
         let shown: Vec<(String, char)> = explained
             .iter()

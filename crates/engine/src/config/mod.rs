@@ -241,7 +241,7 @@ pub struct Config {
     /// The groups' numbers by their keys ([`modules::upstream::GroupEntry::key`]), for `proxy_pass` with variables.
     pub group_numbers: HashMap<Box<[u8]>, usize>,
     /// All variables.
-    pub variables: variables::Table,
+    pub variables: variables::VariableTable,
     /// The variables of `map`, `geo`, `split_clients` and `switch`.
     pub computed: Vec<modules::map::Computed>,
     /// All switches, in the order of the text.

@@ -58,7 +58,7 @@ const DIRECTIVES: &[Directive] = &[
 ];
 
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.addition;
+    let settings = &exchange.settings(env.config).filters.addition;
     let response = &mut exchange.response;
     if response.status != 200
         || settings.before.is_empty() && settings.after.is_empty()

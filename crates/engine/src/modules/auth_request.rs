@@ -57,7 +57,7 @@ const DIRECTIVES: &[Directive] = &[
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.auth.request;
+    let settings = &exchange.settings(config).auth.request;
     let Some(uri) = settings.uri.get() else { return Verdict::Next };
     match exchange.route.wake.take() {
         None => {

@@ -66,7 +66,7 @@ fn best(exchange: &Exchange, env: &Env<'_>, may_be: impl Fn(Coding) -> bool) -> 
 
 /// Decides if the answer is compressed, and changes its head for that.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let filters = &env.config.location(exchange.route.location).settings.filters;
+    let filters = &exchange.settings(env.config).filters;
     let response = &exchange.response;
     if !matches!(response.status, 200 | 403 | 404)
         || response.headers.get(Known::ContentEncoding).is_some_and(|coding| !coding.is_empty())
@@ -111,7 +111,7 @@ pub(super) struct Candidate {
 
 /// Returns the compressed files that may be sent in the place of one, the best first (`gzip_static` and its like).
 pub(super) fn precompressed(exchange: &Exchange, env: &Env<'_>) -> Vec<Candidate> {
-    let filters = &env.config.location(exchange.route.location).settings.filters;
+    let filters = &exchange.settings(env.config).filters;
     let mut candidates: Vec<(u16, Candidate)> = Vec::new();
     for coding in CODINGS {
         let (weight, varies) = match rule(coding, filters).precompressed {

@@ -103,7 +103,7 @@ fn error_page(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
 /// Chooses what answers an error (ngx_http_special_response_handler); `None` after an internal redirect.
 fn choose(exchange: &mut Exchange, env: &mut Env<'_>, status: u16) -> Option<Content> {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.error_page;
+    let settings = &exchange.settings(config).error_page;
     exchange.response.error_status = status;
     exchange.response.filtered = false;
     exchange.response.forced_status = None;
@@ -172,7 +172,7 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
 /// nginx's own page for the response's status, with the head fields that go with it.
 fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings;
+    let settings = exchange.settings(config);
     let response = &mut exchange.response;
     let status = response.status;
     let location = response.location.take();

@@ -47,7 +47,7 @@ const DIRECTIVES: &[Directive] = &[
 
 /// Decides if the answer is decompressed, and changes its head for that.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.gunzip;
+    let settings = &exchange.settings(env.config).filters.gunzip;
     let coding = exchange.response.headers.get(Known::ContentEncoding);
     if !*settings.on || !coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip")) {
         return Ok(());

@@ -4,7 +4,7 @@
 
 use super::Module;
 use crate::config::{Builder, invalid_value};
-use crate::directive::{Apply, Args, Code, Contexts, Directive};
+use crate::directive::{Apply, ApplyCode, Args, Contexts, Directive};
 use conf::Diagnostic;
 
 /// The module.
@@ -61,7 +61,12 @@ const DIRECTIVES: &[Directive] = &[
 ];
 
 /// A directive that nginx accepts and warns of.
-const fn obsolete(name: &'static str, contexts: Contexts, syntax: &'static str, code: Code) -> Directive {
+const fn obsolete(
+    name: &'static str,
+    contexts: Contexts,
+    syntax: &'static str,
+    code: ApplyCode,
+) -> Directive {
     Directive::new(name, contexts, Args::Exactly(1), syntax, code)
         .doc("Has no effect: obsolete since nginx 1.19.7 or 1.25.1, and a warning as there.")
 }

@@ -53,7 +53,7 @@ const DIRECTIVES: &[Directive] = &[
 ];
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.precontent.mirror;
+    let settings = &exchange.settings(env.config).precontent.mirror;
     if settings.uris.is_empty() || exchange.subrequests.is_inner() || exchange.subrequests.mirrored {
         exchange.route.wake = None;
         return Verdict::Next;

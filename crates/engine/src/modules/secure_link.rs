@@ -100,7 +100,7 @@ fn split(value: &[u8]) -> Option<(&[u8], Option<u64>)> {
 
 /// Appends the value of `$secure_link`; false if it has none.
 pub(crate) fn append(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.auth.secure_link;
+    let settings = &exchange.settings(env.config).auth.secure_link;
     if let Some(secret) = &*settings.secret {
         let link = linked(exchange.request.head.target(), secret);
         out.extend_from_slice(link.unwrap_or_default());
@@ -126,7 +126,7 @@ pub(crate) fn append(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u
 
 /// Appends the value of `$secure_link_expires`; false if it has none.
 pub(crate) fn append_expires(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.auth.secure_link;
+    let settings = &exchange.settings(env.config).auth.secure_link;
     let Some(link) = &*settings.link else { return false };
     let value = link.value(exchange, env);
     match (split(&value), memchr::memchr(b',', &value)) {

@@ -94,8 +94,7 @@ fn try_files(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic>
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let Some(rule) = env.config.location(exchange.route.location).settings.precontent.try_files.rule.get()
-    else {
+    let Some(rule) = exchange.settings(env.config).precontent.try_files.rule.get() else {
         return Verdict::Next;
     };
     let mut path = std::mem::take(&mut exchange.scratch);

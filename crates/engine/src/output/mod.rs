@@ -44,7 +44,7 @@ pub fn write_head(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Head
         exchange.switches.begin_answer();
         // What an answer was to pass that was refused is none of the next one's.
         exchange.output.forget_filters();
-        let needed = env.config.location(exchange.route.location).modules;
+        let needed = exchange.location(env.config).modules;
         for filter in modules::header_filters(needed, &exchange.subrequests) {
             filter(exchange, env)?;
         }
@@ -100,7 +100,7 @@ pub fn takes_pieces(exchange: &Exchange, env: &Env<'_>) -> bool {
 }
 
 fn has_script(exchange: &Exchange, env: &Env<'_>) -> bool {
-    env.config.location(exchange.route.location).settings.lua.body_filter.is_some()
+    exchange.settings(env.config).lua.body_filter.is_some()
 }
 
 /// Writes what filters hold back of the body so far.
@@ -115,7 +115,7 @@ pub fn flush(exchange: &mut Exchange, env: &mut Env<'_>) {
 /// The head's bytes, in nginx's order of fields (ngx_http_header_filter).
 fn encode_head(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings;
+    let settings = exchange.settings(config);
     let now = env.host.now();
     decide_framing(exchange, settings, now);
     let made_absolute = absolute_location(exchange, config);
@@ -272,7 +272,7 @@ fn is_disabled_browser(request: &crate::exchange::Request, disable: modules::cor
 
 /// Makes `Location` one line, and absolute if `absolute_redirect` is on, as it is by default.
 fn absolute_location(exchange: &mut Exchange, config: &crate::config::Config) -> bool {
-    let core = &config.location(exchange.route.location).settings.core;
+    let core = &exchange.settings(config).core;
     let Some(location) = &mut exchange.response.location else { return false };
     line_end::escape_from(location, 0);
     if !location.starts_with(b"/") || !*core.absolute_redirect {

@@ -44,8 +44,7 @@ pub fn in_order(
 ) -> Verdict {
     let mut from = exchange.route.cursor.handler;
     // A handler may put the request into another location.
-    while let Some((place, handler)) = phase.next(env.config.location(exchange.route.location).modules, from)
-    {
+    while let Some((place, handler)) = phase.next(exchange.location(env.config).modules, from) {
         let verdict = run(handler, exchange, env);
         if !matches!(verdict, Verdict::Next) {
             exchange.route.cursor.handler = place;
@@ -70,8 +69,7 @@ pub fn log(exchange: &mut Exchange, env: &mut Env<'_>) {
     exchange.switches.begin_answer();
     let phase = &modules::phases()[Phase::Log as usize];
     let mut from = 0;
-    while let Some((place, handler)) = phase.next(env.config.location(exchange.route.location).modules, from)
-    {
+    while let Some((place, handler)) = phase.next(exchange.location(env.config).modules, from) {
         handler(exchange, env);
         from = place + 1;
     }

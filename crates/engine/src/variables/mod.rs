@@ -142,13 +142,13 @@ pub struct Entry {
 
 /// All variables that a configuration names or defines.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct VariableTable {
     entries: Vec<Entry>,
     by_name: HashMap<Box<str>, VariableId>,
     slots: u32,
 }
 
-impl Table {
+impl VariableTable {
     /// Returns the id of a name, which is entered if it is new. Built-in names are resolved at once.
     pub fn id(&mut self, name: &str, span: Option<Span>) -> VariableId {
         let name = name.to_ascii_lowercase();
@@ -313,7 +313,7 @@ pub fn append(exchange: &mut Exchange, env: &mut Env<'_>, id: VariableId, out: &
 /// A variable of `set` is used before it is set: empty, and worth a line (`uninitialized_variable_warn`).
 #[cold]
 fn warn_unset(exchange: &mut Exchange, env: &mut Env<'_>, name: &str) {
-    if *env.config.location(exchange.route.location).settings.rewrite.warn_unset {
+    if *exchange.settings(env.config).rewrite.warn_unset {
         let text = format!("using uninitialized \"{name}\" variable");
         crate::log_line::error(exchange, env, Level::Warn, text.as_bytes());
     }

@@ -76,7 +76,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         },
     ),
     read("sent_http_keep_alive", "The answer's Keep-Alive.", |exchange, env, out| {
-        let header_s = env.config.location(exchange.route.location).settings.core.keepalive.idle.header_s;
+        let header_s = exchange.settings(env.config).core.keepalive.idle.header_s;
         match header_s {
             Some(seconds) if keeps_alive(exchange, env) => {
                 out.extend_from_slice(b"timeout=");
@@ -141,7 +141,7 @@ fn keeps_alive(exchange: &Exchange, env: &Env<'_>) -> bool {
     if exchange.output.head_written() {
         return exchange.output.keep_alive;
     }
-    let core = &env.config.location(exchange.route.location).settings.core;
+    let core = &exchange.settings(env.config).core;
     let head = &exchange.request.head;
     !exchange.response.close
         && core.keepalive.idle.timeout_ms > 0

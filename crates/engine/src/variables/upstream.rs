@@ -141,7 +141,7 @@ pub(super) const FAMILIES: &[Family] = &[
 
 /// Returns the record of a request whose upstream is to say whether what is kept is still good.
 fn revalidated<'e>(exchange: &'e Exchange, env: &Env<'_>) -> Option<&'e CacheRecord> {
-    let settings = &env.config.location(exchange.route.location).settings.proxy.cache;
+    let settings = &exchange.settings(env.config).proxy.cache;
     exchange.upstream.cache.as_deref().filter(|_| *settings.revalidate)
 }
 

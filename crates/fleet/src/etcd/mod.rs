@@ -10,7 +10,7 @@ mod watch;
 
 use crate::fault::FleetFault;
 use crate::keyspace::{
-    CallFault, Condition, Entry, KeyAnswer, KeyStep, Keyspace, Read, Transaction, Waiting, Watch,
+    CallFault, Condition, Entry, KeyAnswer, KeyStep, KeyWatch, Keyspace, LocalBoxFuture, Read, Transaction,
 };
 use api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use api::etcdserverpb::kv_client::KvClient;
@@ -88,14 +88,14 @@ impl Etcd {
 }
 
 impl Keyspace for Etcd {
-    fn transact(&self, transaction: Transaction) -> Waiting<'_, Result<KeyAnswer, CallFault>> {
+    fn transact(&self, transaction: Transaction) -> LocalBoxFuture<'_, Result<KeyAnswer, CallFault>> {
         Box::pin(self.carry_out(transaction))
     }
 
-    fn watch(&self, prefix: String, from: i64) -> Waiting<'_, Result<Box<dyn Watch>, FleetFault>> {
+    fn watch(&self, prefix: String, from: i64) -> LocalBoxFuture<'_, Result<Box<dyn KeyWatch>, FleetFault>> {
         Box::pin(async move {
             let opened = watch::open(&self.members, prefix, from).await;
-            opened.map(|watch| Box::new(watch) as Box<dyn Watch>)
+            opened.map(|watch| Box::new(watch) as Box<dyn KeyWatch>)
         })
     }
 

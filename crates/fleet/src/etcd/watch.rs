@@ -10,7 +10,7 @@ use super::api::mvccpb::key_event::EventType;
 use super::members::Members;
 use super::{MAX_MESSAGE, entry, fault};
 use crate::fault::{FaultKind, FleetFault};
-use crate::keyspace::{SeenChange, Waiting, Watch, end_of};
+use crate::keyspace::{KeyWatch, LocalBoxFuture, SeenChange, end_of};
 use std::rc::Rc;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream::{self, StreamExt};
@@ -51,8 +51,8 @@ pub(super) async fn open(members: &Rc<Members>, prefix: String, from: i64) -> Re
     Err(fault)
 }
 
-impl Watch for EtcdWatch {
-    fn next(&mut self) -> Waiting<'_, Result<Vec<SeenChange>, FleetFault>> {
+impl KeyWatch for EtcdWatch {
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<Vec<SeenChange>, FleetFault>> {
         Box::pin(async move {
             loop {
                 let answer = match self.answers.message().await {

@@ -5,9 +5,9 @@
 
 use super::Fleet;
 use crate::fault::{FaultKind, FleetFault};
-use crate::keyspace::{CallFault, Condition, KeyStep, Read, Transaction, Watch};
+use crate::keyspace::{CallFault, Condition, KeyStep, KeyWatch, Read, Transaction};
 use crate::record::{self, Acknowledgement, Beat};
-use crate::view::{Subject, View};
+use crate::view::{ChangeSubject, View};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -21,14 +21,14 @@ pub struct Connected {
 /// The changes of the fleet's keys.
 pub struct Follower<'f> {
     fleet: &'f Fleet,
-    watch: Box<dyn Watch>,
+    watch: Box<dyn KeyWatch>,
 }
 
 impl Fleet {
     /// Reads what is below the prefix, checks that it is this node's fleet, and states the node.
     ///
     /// # Errors
-    /// The store cannot be reached; it is another one; the node is in no fleet, or not in its roster any more.
+    /// The store cannot be reached; it is another one; the node is in no fleet, or no member of it any more.
     pub async fn connect(&self) -> Result<Connected, FleetFault> {
         self.connected.set(None);
         let id = self.fleet_id()?;
@@ -37,7 +37,7 @@ impl Fleet {
         let mut seen = View::default();
         seen.take(&self.layout, answer.reads.clone())?;
         self.check_identity(&id, &seen)?;
-        if !seen.roster_names().contains(&self.node) {
+        if !seen.member_names().contains(&self.node) {
             return Err(FleetFault::new(
                 FaultKind::NotMember,
                 format!("node \"{}\" was removed from the fleet", self.node),
@@ -50,8 +50,8 @@ impl Fleet {
             conditions: vec![
                 Condition::Value(self.layout.identity(), self.identity_value(&id)),
                 Condition::Written(
-                    self.layout.roster(),
-                    seen.roster.as_ref().map_or(0, |(_, written)| *written),
+                    self.layout.members(),
+                    seen.members.as_ref().map_or(0, |(_, written)| *written),
                 ),
             ],
             then: vec![KeyStep::Put(self.layout.node(&self.node), record::bytes(&statement))],
@@ -59,7 +59,7 @@ impl Fleet {
         };
         let stated = self.keys.transact(transaction).await.map_err(CallFault::fault)?;
         if !stated.held {
-            let text = "the fleet's roster changed while this node connected";
+            let text = "the fleet's members changed while this node connected";
             return Err(FleetFault::new(FaultKind::Unreachable, text, "it tries again"));
         }
         // Whatever this node proposed before cannot be carried out any more.
@@ -172,15 +172,18 @@ impl Follower<'_> {
         let mut heads = Vec::new();
         for change in changes? {
             match fleet.view.borrow_mut().change(&fleet.layout, change)? {
-                Subject::Head(switch) => heads.push(switch),
-                Subject::Beat(node) if node == fleet.node => fleet.heard.set(Some(Instant::now())),
-                Subject::Identity | Subject::Roster | Subject::Beat(_) | Subject::Other => {}
+                ChangeSubject::Head(switch) => heads.push(switch),
+                ChangeSubject::Beat(node) if node == fleet.node => fleet.heard.set(Some(Instant::now())),
+                ChangeSubject::Identity
+                | ChangeSubject::Members
+                | ChangeSubject::Beat(_)
+                | ChangeSubject::Other => {}
             }
         }
         fleet.note_change();
         let id = fleet.fleet_id()?;
         fleet.check_identity(&id, &fleet.view.borrow())?;
-        if !fleet.view.borrow().roster_names().contains(&fleet.node) {
+        if !fleet.view.borrow().member_names().contains(&fleet.node) {
             let text = format!("node \"{}\" was removed from the fleet", fleet.node);
             return Err(FleetFault::new(
                 FaultKind::NotMember,

@@ -217,11 +217,11 @@ impl Fleet {
         }
         if seen.identity.is_none() {
             heads.push(KeyStep::Put(self.layout.identity(), self.identity_value(&id)));
-            let mut nodes = self.view.borrow().roster_names().to_vec();
+            let mut nodes = self.view.borrow().member_names().to_vec();
             if !nodes.contains(&self.node) {
                 nodes.push(self.node.clone());
             }
-            heads.push(KeyStep::Put(self.layout.roster(), record::bytes(&record::Roster { nodes })));
+            heads.push(KeyStep::Put(self.layout.members(), record::bytes(&record::Members { nodes })));
         }
         self.done(Transaction { conditions, then: heads, otherwise: Vec::new() }).await?;
         Ok(written)

@@ -1,19 +1,19 @@
 //! Making a fleet, and who is in it.
 //!
-//! Owns: the roster, which says what *all* means, and the file in which a node keeps the fleet that it is in. Must never: make
+//! Owns: the list of members, which says what *all* means, and the file in which a node keeps the fleet that it is in. Must never: make
 //! a fleet where a node only wanted to join one.
 
 use super::{Fleet, MAX_NODES};
 use crate::fault::{FaultKind, FleetFault};
 use crate::keyspace::{CallFault, Condition, KeyStep, Transaction};
-use crate::record::{self, FORM, Identity, Roster};
+use crate::record::{self, FORM, Identity, Members};
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The number of attempts to change the roster while others change it.
+/// The number of attempts to change the members while others change it.
 const TRIES: usize = 8;
 
 /// The fleet that a node is in.
@@ -94,15 +94,15 @@ impl Fleet {
             ));
         }
         let id = record::random();
-        let roster = Roster { nodes: vec![self.node.clone()] };
+        let members = Members { nodes: vec![self.node.clone()] };
         let transaction = Transaction {
             conditions: vec![
                 Condition::Absent(self.layout.identity()),
-                Condition::Absent(self.layout.roster()),
+                Condition::Absent(self.layout.members()),
             ],
             then: vec![
                 KeyStep::Put(self.layout.identity(), self.identity_value(&id)),
-                KeyStep::Put(self.layout.roster(), record::bytes(&roster)),
+                KeyStep::Put(self.layout.members(), record::bytes(&members)),
                 KeyStep::Put(self.layout.node(&self.node), record::bytes(&self.new_statement())),
             ],
             otherwise: Vec::new(),
@@ -144,8 +144,8 @@ impl Fleet {
             {
                 self.check_identity(&member.fleet, &seen)?;
             }
-            let (mut roster, written) = seen.roster.clone().unwrap_or_default();
-            if roster.nodes.contains(&self.node) {
+            let (mut members, written) = seen.members.clone().unwrap_or_default();
+            if members.nodes.contains(&self.node) {
                 return match self.member() {
                     Some(member) => Ok(member),
                     None => Err(FleetFault::new(
@@ -158,7 +158,7 @@ impl Fleet {
                     )),
                 };
             }
-            if roster.nodes.len() >= MAX_NODES {
+            if members.nodes.len() >= MAX_NODES {
                 let text = format!("the fleet has {MAX_NODES} nodes, which is the most");
                 return Err(FleetFault::new(
                     FaultKind::Refused,
@@ -166,23 +166,23 @@ impl Fleet {
                     "remove one: pointsman fleet remove NAME",
                 ));
             }
-            roster.nodes.push(self.node.clone());
-            roster.nodes.sort();
+            members.nodes.push(self.node.clone());
+            members.nodes.sort();
             let own = self.new_statement();
             let transaction = Transaction {
                 conditions: vec![
                     Condition::Value(self.layout.identity(), self.identity_value(&id)),
-                    Condition::Written(self.layout.roster(), written),
+                    Condition::Written(self.layout.members(), written),
                 ],
                 then: vec![
-                    KeyStep::Put(self.layout.roster(), record::bytes(&roster)),
+                    KeyStep::Put(self.layout.members(), record::bytes(&members)),
                     KeyStep::Put(self.layout.node(&self.node), record::bytes(&own)),
                 ],
                 otherwise: Vec::new(),
             };
             match self.keys.transact(transaction).await {
                 Ok(answer) if answer.held => return Ok(self.membership(id)),
-                // Somebody else has changed the roster.
+                // Somebody else has changed the members.
                 Ok(_) => {}
                 Err(CallFault::Unknown(fault)) => {
                     let seen = self.read_view().await.map_err(|_| fault)?;
@@ -197,7 +197,7 @@ impl Fleet {
         Err(busy())
     }
 
-    /// Takes a node out of the roster: *all* is without it from then on.
+    /// Takes a node out of the members: *all* is without it from then on.
     ///
     /// # Errors
     /// There is no such node, or the store cannot be written.
@@ -206,8 +206,8 @@ impl Fleet {
         for attempt in 0..TRIES {
             let seen = self.read_view().await?;
             self.check_identity(&id, &seen)?;
-            let (mut roster, written) = seen.roster.clone().unwrap_or_default();
-            let Some(at) = roster.nodes.iter().position(|known| known == node) else {
+            let (mut members, written) = seen.members.clone().unwrap_or_default();
+            let Some(at) = members.nodes.iter().position(|known| known == node) else {
                 if attempt > 0 {
                     return Ok(());
                 }
@@ -215,12 +215,12 @@ impl Fleet {
                 return Err(FleetFault::new(
                     FaultKind::Node,
                     text,
-                    format!("its nodes are {}", roster.nodes.join(", ")),
+                    format!("its nodes are {}", members.nodes.join(", ")),
                 ));
             };
-            roster.nodes.remove(at);
+            members.nodes.remove(at);
             let mut then = vec![
-                KeyStep::Put(self.layout.roster(), record::bytes(&roster)),
+                KeyStep::Put(self.layout.members(), record::bytes(&members)),
                 KeyStep::Delete(self.layout.node(node)),
                 KeyStep::Delete(self.layout.beat(node)),
             ];
@@ -233,7 +233,7 @@ impl Fleet {
             let transaction = Transaction {
                 conditions: vec![
                     Condition::Value(self.layout.identity(), self.identity_value(&id)),
-                    Condition::Written(self.layout.roster(), written),
+                    Condition::Written(self.layout.members(), written),
                 ],
                 then,
                 otherwise: Vec::new(),
@@ -256,5 +256,5 @@ impl Fleet {
 }
 
 fn busy() -> FleetFault {
-    FleetFault::new(FaultKind::Refused, "the roster changes all the time", "retry in a moment")
+    FleetFault::new(FaultKind::Refused, "the list of members keeps changing", "retry in a moment")
 }

@@ -29,7 +29,7 @@ pub struct NodeView {
 }
 
 impl Fleet {
-    /// Returns the nodes of the roster.
+    /// Returns the member nodes.
     pub fn nodes(&self) -> Vec<NodeView> {
         let view = self.view.borrow();
         let of = |name: &String| {
@@ -47,12 +47,12 @@ impl Fleet {
                 name: name.clone(),
             }
         };
-        view.roster_names().iter().map(of).collect()
+        view.member_names().iter().map(of).collect()
     }
 
-    /// Returns the names of the roster.
-    pub fn roster(&self) -> Vec<String> {
-        self.view.borrow().roster_names().to_vec()
+    /// Returns the names of the members.
+    pub fn members(&self) -> Vec<String> {
+        self.view.borrow().member_names().to_vec()
     }
 
     /// Returns the nodes whose workers follow this revision or a newer one, with what they said.

@@ -3,7 +3,7 @@
 //! Owns: the transaction that makes it, and what is known when there is no answer. Must never: call what may still happen
 //! refused.
 //!
-//! The transaction compares the fleet's id, the switch's head, the roster and each node's statement, this node's own among them.
+//! The transaction compares the fleet's id, the switch's head, the members and each node's statement, this node's own among them.
 //! Without an answer, it may be carried out later still, even after a read has not seen it. So the node's own statement is
 //! written anew, and the commit looked up in the same transaction: once that is answered, the first one either was carried out,
 //! and is seen, or cannot be any more.
@@ -198,15 +198,15 @@ impl Fleet {
 
     fn conditions(&self, id: &str, head: Condition) -> Result<Vec<Condition>, FleetFault> {
         let view = self.view.borrow();
-        let Some((roster, written)) = &view.roster else {
-            return Err(FleetFault::foreign("the fleet in etcd has no roster"));
+        let Some((members, written)) = &view.members else {
+            return Err(FleetFault::foreign("the fleet in etcd has no members"));
         };
         let mut conditions = vec![
             Condition::Value(self.layout.identity(), self.identity_value(id)),
             head,
-            Condition::Written(self.layout.roster(), *written),
+            Condition::Written(self.layout.members(), *written),
         ];
-        for node in &roster.nodes {
+        for node in &members.nodes {
             if let Some((_, written)) = view.nodes.get(node) {
                 conditions.push(Condition::Written(self.layout.node(node), *written));
             }
@@ -214,7 +214,7 @@ impl Fleet {
         Ok(conditions)
     }
 
-    /// Fails unless every node of the roster gives signs of life and has what the commit needs. Right after the start it
+    /// Fails unless every member node gives signs of life and has what the commit needs. Right after the start it
     /// waits for the signs.
     async fn all_take(&self, switch: &str, commit: &Commit) -> Result<(), FleetFault> {
         let patient = self.connected.get().map(|at| at + self.times.silent);
@@ -243,7 +243,7 @@ impl Fleet {
         for change in &commit.changes {
             targets.extend(change.after.iter().flat_map(|route| route.targets()).map(|target| &**target));
         }
-        let names = view.roster_names();
+        let names = view.member_names();
         if !names.contains(&self.node) {
             return Err((
                 FleetFault::new(

@@ -8,15 +8,15 @@ pub(crate) const INITIAL_WINDOW: u32 = 65_535;
 
 /// How many bytes may be sent still. Below zero after a SETTINGS frame that made all windows smaller (RFC 9113 §6.9.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window(i32);
+pub(crate) struct FlowWindow(i32);
 
 /// The window would exceed 2^31−1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WindowOverflow;
 
-impl Window {
-    pub(crate) const fn new(bytes: u32) -> Window {
-        Window(if bytes > MAX_WINDOW { MAX_WINDOW as i32 } else { bytes as i32 })
+impl FlowWindow {
+    pub(crate) const fn new(bytes: u32) -> FlowWindow {
+        FlowWindow(if bytes > MAX_WINDOW { MAX_WINDOW as i32 } else { bytes as i32 })
     }
 
     /// Returns how many bytes may be sent.
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn window_may_fall_below_zero_but_not_exceed_the_maximum() {
-        let mut window = Window::new(INITIAL_WINDOW);
+        let mut window = FlowWindow::new(INITIAL_WINDOW);
         assert!(window.take(65_535) && !window.take(1) && window.take(0));
         window.shift(-65_535).unwrap();
         assert_eq!(window.bytes(), 0);
@@ -63,6 +63,6 @@ mod tests {
         assert_eq!(window.bytes(), 4_465);
         assert_eq!(window.open(MAX_WINDOW), Err(WindowOverflow));
         assert_eq!(window.bytes(), 4_465, "a refused change changes nothing");
-        assert_eq!(Window::new(u32::MAX).bytes(), MAX_WINDOW);
+        assert_eq!(FlowWindow::new(u32::MAX).bytes(), MAX_WINDOW);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::budget::{Budget, Exceeded, HeadLimits};
 use crate::error::HeadError;
-use crate::field::{FieldRules, FieldScanner, Step};
+use crate::field::{FieldRules, FieldScanner, FieldStep};
 use crate::headers::Headers;
 use crate::known::Known;
 use crate::method::Method;
@@ -361,21 +361,21 @@ impl RequestHead {
         };
         loop {
             match self.fields.scan(input, rules) {
-                Step::Field => {
+                FieldStep::Field => {
                     self.book_line(self.fields.pos(), true, limits)?;
                     self.take_field(input, limits)?;
                 }
-                Step::End => {
+                FieldStep::End => {
                     self.book_line(self.fields.pos(), true, limits)?;
                     return Ok(true);
                 }
-                Step::More => {
+                FieldStep::More => {
                     if !self.fields.is_at_line_start() {
                         self.book_line(self.fields.pos(), false, limits)?;
                     }
                     return Ok(false);
                 }
-                Step::Fault => {
+                FieldStep::Fault => {
                     self.book_line(self.fields.fault.max(self.fields.pos()), false, limits)?;
                     return Err(HeadError::InvalidHeaderLine);
                 }

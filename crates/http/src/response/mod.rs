@@ -11,7 +11,7 @@ pub use cgi::CgiForm;
 pub(crate) use http2::H2ResponseHead;
 
 use crate::error::ResponseError;
-use crate::field::{FieldRules, FieldScanner, Step};
+use crate::field::{FieldRules, FieldScanner, FieldStep};
 use crate::headers::Headers;
 use crate::{Known, Progress, Version, masking, scan};
 use std::ops::Range;
@@ -264,7 +264,7 @@ impl ResponseHead {
     fn decode_fields(&mut self, input: &[u8]) -> Result<(), ResponseError> {
         loop {
             match self.fields.scan(input, RULES) {
-                Step::Field => {
+                FieldStep::Field => {
                     let base = self.headers.arena_len();
                     let shift = |range: Range<usize>| {
                         range.start - self.copied + base..range.end - self.copied + base
@@ -273,12 +273,12 @@ impl ResponseHead {
                     let (name, value) = (shift(self.fields.name()), shift(self.fields.value()));
                     self.headers.add_span(known, self.fields.is_usual, name, value);
                 }
-                Step::End => {
+                FieldStep::End => {
                     self.state = State::Whole;
                     return Ok(());
                 }
-                Step::More => return Ok(()),
-                Step::Fault => return Err(ResponseError::InvalidHeader),
+                FieldStep::More => return Ok(()),
+                FieldStep::Fault => return Err(ResponseError::InvalidHeader),
             }
         }
     }

@@ -149,7 +149,7 @@ fn append(value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
 unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_int {
     // SAFETY: see `status`; the name lives during the call.
     let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return 0 };
-    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    let settings = &request.exchange.settings(request.env.config).lua;
     // SAFETY: the buffer is the bridge's own.
     let bridge = unsafe { &mut *bridge };
     let mut name_buffer = std::mem::take(&mut request.exchange.scratch);
@@ -176,7 +176,7 @@ unsafe extern "C" fn get(bridge: *mut Bridge, name: *const u8, len: usize) -> c_
 unsafe extern "C" fn get_next(bridge: *mut Bridge, name: *const u8, len: usize, number: c_int) {
     // SAFETY: see `get`.
     let (Some(request), name) = (unsafe { (frame::request(bridge), arg(name, len)) }) else { return };
-    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    let settings = &request.exchange.settings(request.env.config).lua;
     // SAFETY: as above.
     let bridge = unsafe { &mut *bridge };
     let mut name_buffer = std::mem::take(&mut request.exchange.scratch);
@@ -218,7 +218,7 @@ unsafe extern "C" fn set(
     if !value.is_empty() && charge::room(request.exchange, request.state) < name.len() + value.len() {
         return NO_ROOM;
     }
-    let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+    let settings = &request.exchange.settings(request.env.config).lua;
     request.state.headers_set.set(true);
     let mut plain = std::mem::take(&mut request.exchange.scratch);
     spelt(name, *settings.transform_underscores, &mut plain);

@@ -9,7 +9,7 @@ use mlua_sys::lua_State;
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable, field, stack};
 use crate::phase::Phases;
-use crate::shdict::{DictError, ListEnd, Op, Stored, Value, Zone};
+use crate::shdict::{DictError, DictZone, ListEnd, Op, Stored, Value};
 
 const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }
@@ -155,7 +155,7 @@ const STRING: u32 = 4;
 /// # Safety
 /// Holds for every function of this table: `bridge` is the machine's, nothing else refers to it during the call, and
 /// strings live during the call.
-unsafe fn at<'a>(bridge: *mut Bridge, zone: u32) -> Option<(&'a mut Bridge, Arc<Zone>, u64)> {
+unsafe fn at<'a>(bridge: *mut Bridge, zone: u32) -> Option<(&'a mut Bridge, Arc<DictZone>, u64)> {
     // SAFETY: the caller vouches for the bridge.
     let bridge = unsafe { &mut *bridge };
     let zone = bridge.zones.get(zone as usize)?.clone();

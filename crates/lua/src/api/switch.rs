@@ -16,7 +16,7 @@ use engine::phase::{Effect, SwitchOrder};
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, FunctionTable, field};
 use crate::phase::{PHASES, Phase, Phases};
-use crate::shdict::{DictError, Value, Zone};
+use crate::shdict::{DictError, DictZone, Value};
 use crate::vm::frame::{self, Frame, Want};
 
 /// The phases in which a script can wait for the store.
@@ -87,7 +87,7 @@ enum Plain {
     Other,
 }
 
-fn plain(zone: &Zone, key: &[u8], now_ms: u64) -> Plain {
+fn plain(zone: &DictZone, key: &[u8], now_ms: u64) -> Plain {
     match zone.get(key, false, now_ms, |value, _| matches!(value, Value::String(_))) {
         Ok(Some(true)) => Plain::Text,
         Ok(None) => Plain::Nothing,
@@ -100,7 +100,7 @@ fn plain(zone: &Zone, key: &[u8], now_ms: u64) -> Plain {
 ///
 /// # Safety
 /// `bridge` must be a machine's, during a call from its Lua.
-unsafe fn at(bridge: *mut Bridge, zone: u32) -> Option<(Arc<Zone>, *mut Frame)> {
+unsafe fn at(bridge: *mut Bridge, zone: u32) -> Option<(Arc<DictZone>, *mut Frame)> {
     // SAFETY: the caller vouches for the bridge.
     let zone = unsafe { &*bridge }.zones.get(zone as usize)?;
     // SAFETY: as above.

@@ -147,9 +147,8 @@ unsafe extern "C-unwind" fn on_abort(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn watches_client(state: *mut lua_State) -> c_int {
     // SAFETY: as in `spawn`.
     unsafe {
-        let watches = frame::request(bridge_of(state)).is_some_and(|request| {
-            *request.env.config.location(request.exchange.route.location).settings.lua.check_client_abort
-        });
+        let watches = frame::request(bridge_of(state))
+            .is_some_and(|request| *request.exchange.settings(request.env.config).lua.check_client_abort);
         ffi::lua_pushboolean(state, c_int::from(watches));
     }
     1

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::phase::Phase;
-use crate::shdict::Zone;
+use crate::shdict::DictZone;
 
 /// The host of a machine: time and the log.
 pub(crate) trait World {
@@ -47,7 +47,7 @@ pub(crate) struct Bridge {
     _unused: u32,
     // Lua does not see the fields from here on.
     pub(crate) buffer: Vec<u8>,
-    pub(crate) zones: Vec<Arc<Zone>>,
+    pub(crate) zones: Vec<Arc<DictZone>>,
     pub(crate) world: Rc<dyn World>,
     /// Matching steps that one regular expression may take; 0 for PCRE2's own limit.
     pub(crate) regex_match_limit: u32,
@@ -56,7 +56,7 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(world: Rc<dyn World>, zones: Vec<Arc<Zone>>, regex_match_limit: u32) -> Bridge {
+    pub(super) fn new(world: Rc<dyn World>, zones: Vec<Arc<DictZone>>, regex_match_limit: u32) -> Bridge {
         Bridge {
             phase: Phase::Init as u32,
             request: 0,

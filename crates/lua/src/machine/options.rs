@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::area::Area;
 use super::bridge::World;
-use crate::shdict::Zone;
+use crate::shdict::DictZone;
 
 /// The settings a machine is opened with.
 pub(crate) struct MachineOptions {
@@ -18,7 +18,7 @@ pub(crate) struct MachineOptions {
     /// The most memory scripts may hold, in bytes.
     pub(crate) memory_limit_bytes: Option<usize>,
     /// The shared dicts, in any order.
-    pub(crate) zones: Vec<Arc<Zone>>,
+    pub(crate) zones: Vec<Arc<DictZone>>,
     /// For each of them the switch that it is the face of, by its number in the configuration.
     pub(crate) faces: Vec<Option<u32>>,
     /// `lua_regex_cache_max_entries`; nginx's default is 1024.

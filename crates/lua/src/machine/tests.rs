@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::interrupt::{RunId, STOPPED};
 use super::*;
-use crate::shdict::Zone;
+use crate::shdict::DictZone;
 
 /// A world whose time does not move, and which keeps what was logged.
 pub(crate) struct Still {
@@ -44,7 +44,10 @@ pub(crate) fn machine(change: impl FnOnce(&mut MachineOptions)) -> (Machine, Rc<
         package_cpath: None,
         prefix: b"/p/".to_vec(),
         memory_limit_bytes: None,
-        zones: vec![Arc::new(Zone::new(b"cats", 102_400, 1)), Arc::new(Zone::new(b"dogs", 102_400, 1))],
+        zones: vec![
+            Arc::new(DictZone::new(b"cats", 102_400, 1)),
+            Arc::new(DictZone::new(b"dogs", 102_400, 1)),
+        ],
         faces: Vec::new(),
         regex_cache_entries: 1024,
         regex_match_limit: 0,

@@ -1,6 +1,6 @@
 //! `lua_shared_dict`: one zone of bounded size, shared by every thread of the process.
 //!
-//! A [`Zone`] is the dictionary behind `ngx.shared.NAME`: strings, numbers, booleans and lists with expiry
+//! A [`DictZone`] is the dictionary behind `ngx.shared.NAME`: strings, numbers, booleans and lists with expiry
 //! times, least-recently-used eviction and the space accounting of ngx_lua 0.10.23 on nginx's slab allocator, so that
 //! the same program evicts the same entries. The owner of the zones keys them by name and size, so that a reload
 //! carries them over. This module reads no clock and no randomness (both come in), knows no Lua, and must never hold
@@ -71,7 +71,7 @@ pub(crate) struct Stored<T> {
 
 /// The result of a lookup beside the value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Found {
+pub(crate) struct EntryInfo {
     /// The user's flags.
     pub(crate) flags: u32,
     /// Whether the entry has expired; only `get_stale` returns such entries.
@@ -81,18 +81,18 @@ pub(crate) struct Found {
 /// One shared dict. All times are in milliseconds since the epoch, all lifetimes in milliseconds; a lifetime of 0
 /// is without limit. Keys must not be empty nor longer than 65,535 bytes (ngx_lua keeps
 /// the length in 16 bits), which the Lua side sees to.
-pub(crate) struct Zone {
+pub(crate) struct DictZone {
     name: Box<[u8]>,
     size_bytes: usize,
     table: Mutex<HashIndex>,
 }
 
-impl Zone {
+impl DictZone {
     /// Makes a zone as declared by `lua_shared_dict NAME SIZE`; `seed` makes its hashes unpredictable. A size below 12k,
     /// with which nginx does not start for want of room for a dict's own records, becomes 12k.
-    pub(crate) fn new(name: &[u8], size_bytes: usize, seed: u64) -> Zone {
+    pub(crate) fn new(name: &[u8], size_bytes: usize, seed: u64) -> DictZone {
         let table = HashIndex::new(name.len(), size_bytes, seed);
-        Zone { name: name.into(), size_bytes, table: Mutex::new(table) }
+        DictZone { name: name.into(), size_bytes, table: Mutex::new(table) }
     }
 
     /// Returns the declared name.
@@ -117,7 +117,7 @@ impl Zone {
         key: &[u8],
         stale: bool,
         now_ms: u64,
-        see: impl FnOnce(Value<'_>, Found) -> R,
+        see: impl FnOnce(Value<'_>, EntryInfo) -> R,
     ) -> Result<Option<R>, DictError> {
         self.lock().get(key, stale, now_ms, see)
     }

@@ -5,7 +5,7 @@
 
 use super::arena::{Arena, ValueKind, entry};
 use super::table::{HashIndex, Lookup, entry_bytes};
-use super::{DictError, Found, Stored, Value};
+use super::{DictError, EntryInfo, Stored, Value};
 
 /// The largest number of evictions for one store.
 const EVICTIONS: usize = 30;
@@ -37,7 +37,7 @@ impl HashIndex {
         key: &[u8],
         stale: bool,
         now_ms: u64,
-        see: impl FnOnce(Value<'_>, Found) -> R,
+        see: impl FnOnce(Value<'_>, EntryInfo) -> R,
     ) -> Result<Option<R>, DictError> {
         if !stale {
             self.expire_some(now_ms);
@@ -57,7 +57,7 @@ impl HashIndex {
             ValueKind::Boolean => Value::Boolean(bytes.first().is_some_and(|&byte| byte != 0)),
             ValueKind::String | ValueKind::List => Value::String(bytes),
         };
-        let found = Found { flags: self.arena.u32(at + entry::FLAGS), stale: expired };
+        let found = EntryInfo { flags: self.arena.u32(at + entry::FLAGS), stale: expired };
         Ok(Some(see(value, found)))
     }
 

@@ -4,11 +4,11 @@ use super::*;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
-fn zone(size_bytes: usize) -> Zone {
-    Zone::new(b"birds", size_bytes, 42)
+fn zone(size_bytes: usize) -> DictZone {
+    DictZone::new(b"birds", size_bytes, 42)
 }
 
-fn text(zone: &Zone, key: &str, now_ms: u64) -> Option<String> {
+fn text(zone: &DictZone, key: &str, now_ms: u64) -> Option<String> {
     let see = |value: Value<'_>, _| match value {
         Value::String(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::Number(number) => number.to_string(),
@@ -17,11 +17,11 @@ fn text(zone: &Zone, key: &str, now_ms: u64) -> Option<String> {
     zone.get(key.as_bytes(), false, now_ms, see).unwrap()
 }
 
-fn set(zone: &Zone, key: &str, value: &str, ttl_ms: u64) -> Stored<()> {
+fn set(zone: &DictZone, key: &str, value: &str, ttl_ms: u64) -> Stored<()> {
     zone.store(Op::Set, key.as_bytes(), Value::String(value.as_bytes()), ttl_ms, 0, NOW_MS)
 }
 
-fn keys(zone: &Zone, max: u32, now_ms: u64) -> Vec<String> {
+fn keys(zone: &DictZone, max: u32, now_ms: u64) -> Vec<String> {
     let mut all = Vec::new();
     zone.keys(max, now_ms, |key| all.push(String::from_utf8_lossy(key).into_owned()));
     all
@@ -223,7 +223,7 @@ fn a_busy_zone_evicts_and_accounts_like_the_reference() {
 #[test]
 fn a_zone_too_small_for_its_own_records_gets_room_for_them() {
     for size_bytes in [8192, 12288] {
-        let smallest = Zone::new(b"a", size_bytes, 1);
+        let smallest = DictZone::new(b"a", size_bytes, 1);
         assert_eq!(smallest.free_bytes(), 0);
         assert_eq!(smallest.capacity_bytes(), size_bytes);
         assert_eq!(set(&smallest, "k", "v", 0).result, Ok(()));

@@ -4,9 +4,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use engine::network::{Side, Waiting};
+use engine::network::{Direction, Waiting};
 
-use super::fault::Fault;
+use super::fault::SocketFault;
 use super::script_socket::{ScriptSocket, State, Tried};
 
 impl ScriptSocket {
@@ -28,7 +28,7 @@ impl ScriptSocket {
         let mut state = self.state.borrow_mut();
         let State { connection, input, read_timer, read, .. } = &mut *state;
         let Some(connection) = connection else {
-            *read = Some(Fault::Closed);
+            *read = Some(SocketFault::Closed);
             return Poll::Ready(());
         };
         match connection.poll_read(cx, input.datagram_room(size)) {
@@ -36,24 +36,24 @@ impl ScriptSocket {
             Poll::Ready(Err(error)) => *read = Some(error.into()),
             Poll::Pending => {
                 if !std::mem::replace(read_timer, true) {
-                    connection.start_timer(Side::Read, self.times.get().read_ms);
+                    connection.start_timer(Direction::Read, self.times.get().read_ms);
                 }
-                ready!(connection.poll_timer(Side::Read, cx));
-                *read = Some(Fault::Timeout);
+                ready!(connection.poll_timer(Direction::Read, cx));
+                *read = Some(SocketFault::Timeout);
             }
         }
         Poll::Ready(())
     }
 
     /// Sends one datagram.
-    pub(crate) fn send_datagram(&self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn send_datagram(&self, bytes: &[u8]) -> Result<(), SocketFault> {
         let mut state = self.state.borrow_mut();
-        let Some(connection) = &mut state.connection else { return Err(Fault::Closed) };
+        let Some(connection) = &mut state.connection else { return Err(SocketFault::Closed) };
         match connection.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
             Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
-            Poll::Ready(Ok(_)) => Err(Fault::Other("partial write".into())),
+            Poll::Ready(Ok(_)) => Err(SocketFault::Other("partial write".into())),
             Poll::Ready(Err(error)) => Err(error.into()),
-            Poll::Pending => Err(Fault::System(libc::EAGAIN)),
+            Poll::Pending => Err(SocketFault::System(libc::EAGAIN)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum SocketFault {
     /// It took too long.
     Timeout,
     /// The connection is closed, by either side.
@@ -18,25 +18,27 @@ pub(crate) enum Fault {
     Other(Cow<'static, str>),
 }
 
-impl Fault {
+impl SocketFault {
     /// Returns the words that the script gets.
     pub(crate) fn text(&self) -> Cow<'static, str> {
         match self {
-            Fault::Timeout => "timeout".into(),
-            Fault::Closed => "closed".into(),
-            Fault::NoMemory => "no memory".into(),
-            Fault::System(errno) => system_words(*errno).to_ascii_lowercase().into(),
-            Fault::Other(text) => text.clone(),
+            SocketFault::Timeout => "timeout".into(),
+            SocketFault::Closed => "closed".into(),
+            SocketFault::NoMemory => "no memory".into(),
+            SocketFault::System(errno) => system_words(*errno).to_ascii_lowercase().into(),
+            SocketFault::Other(text) => text.clone(),
         }
     }
 }
 
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Fault {
+impl From<io::Error> for SocketFault {
+    fn from(error: io::Error) -> SocketFault {
         match error.raw_os_error() {
-            Some(errno) => Fault::System(errno),
-            None if error.kind() == io::ErrorKind::ConnectionAborted => Fault::Other("client aborted".into()),
-            None => Fault::Other("error".into()),
+            Some(errno) => SocketFault::System(errno),
+            None if error.kind() == io::ErrorKind::ConnectionAborted => {
+                SocketFault::Other("client aborted".into())
+            }
+            None => SocketFault::Other("error".into()),
         }
     }
 }
@@ -53,8 +55,8 @@ mod tests {
 
     #[test]
     fn words_are_those_of_ngx_lua() {
-        assert_eq!(Fault::System(111).text(), "connection refused");
-        assert_eq!(Fault::from(io::Error::from_raw_os_error(104)).text(), "connection reset by peer");
-        assert_eq!(Fault::from(io::Error::from(io::ErrorKind::UnexpectedEof)).text(), "error");
+        assert_eq!(SocketFault::System(111).text(), "connection refused");
+        assert_eq!(SocketFault::from(io::Error::from_raw_os_error(104)).text(), "connection reset by peer");
+        assert_eq!(SocketFault::from(io::Error::from(io::ErrorKind::UnexpectedEof)).text(), "error");
     }
 }

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use engine::network::{DialRequest, Dialing, Handshake, HandshakeFault, HandshakeRequest, Side, Waiting};
+use engine::network::{
+    DialRequest, Dialing, Direction, Handshake, HandshakeFault, HandshakeRequest, Waiting,
+};
 
 use super::script_socket::{ScriptSocket, Tried};
 
@@ -101,9 +103,9 @@ impl Shaking {
             return Poll::Ready(shaken);
         }
         if !std::mem::replace(&mut self.has_timer, true) {
-            connection.start_timer(Side::Read, self.socket.times.get().connect_ms);
+            connection.start_timer(Direction::Read, self.socket.times.get().connect_ms);
         }
-        ready!(connection.poll_timer(Side::Read, cx));
+        ready!(connection.poll_timer(Direction::Read, cx));
         Poll::Ready(Err(HandshakeFault { text: "timeout".to_owned(), log: None }))
     }
 }

@@ -15,7 +15,7 @@ mod script_socket;
 mod until;
 
 pub(crate) use connect::{Connect, ConnectPoolSpec};
-pub(crate) use fault::{Fault, system_words};
+pub(crate) use fault::{SocketFault, system_words};
 pub(crate) use input::Wanted;
 pub(crate) use pool::Pools;
 pub(crate) use script_socket::{Kept, ScriptSocket, Tried};

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use engine::network::{Connection, Side, Waiting};
+use engine::network::{DialedConnection, Direction, Waiting};
 
 /// All pools, by their keys.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Pool {
 
 /// An idle connection.
 pub(super) struct Idle {
-    pub(super) connection: Box<dyn Connection>,
+    pub(super) connection: Box<dyn DialedConnection>,
     /// How often it has come out of the pool.
     pub(super) reused: u32,
     is_timed: bool,
@@ -126,7 +126,7 @@ impl Idle {
     /// Returns true if it is of no use any more; otherwise it wakes who watches when it is.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {
         self.connection.poll_stirred(cx).is_ready()
-            || self.is_timed && self.connection.poll_timer(Side::Read, cx).is_ready()
+            || self.is_timed && self.connection.poll_timer(Direction::Read, cx).is_ready()
     }
 }
 
@@ -186,7 +186,7 @@ impl Pool {
     /// for this pool. `timeout_ms` of 0 is without limit.
     pub(super) fn keep(
         &self,
-        mut connection: Box<dyn Connection>,
+        mut connection: Box<dyn DialedConnection>,
         reused: u32,
         was_counted: bool,
         timeout_ms: u64,
@@ -202,7 +202,7 @@ impl Pool {
         }
         drop(oldest);
         if timeout_ms > 0 {
-            connection.start_timer(Side::Read, timeout_ms);
+            connection.start_timer(Direction::Read, timeout_ms);
         }
         let mut idle = Idle { connection, reused, is_timed: timeout_ms > 0 };
         let watcher = self.pools.upgrade().and_then(|pools| pools.watcher.borrow().clone());

@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Waker, ready};
 use engine::LocationId;
 use engine::modules::lua::SocketSettings;
 use engine::network::{
-    Connection, Destination, DialFault, DialRequest, HandshakeFault, Side, SocketOption, Waiting,
+    Destination, DialFault, DialRequest, DialedConnection, Direction, HandshakeFault, SocketOption, Waiting,
 };
 
-use super::fault::Fault;
+use super::fault::SocketFault;
 use super::input::{Input, Progress, Wanted};
 use super::operation::Operation;
 use super::pool::{Pool, Pools};
@@ -33,7 +33,7 @@ pub(crate) enum Tried {
 
 /// The times that a socket waits, in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
+pub(crate) struct SocketTimeouts {
     pub(crate) connect_ms: u64,
     pub(crate) send_ms: u64,
     pub(crate) read_ms: u64,
@@ -55,9 +55,9 @@ pub(crate) struct ScriptSocket {
     scripts: Weak<Scripts>,
     pub(super) state: RefCell<State>,
     /// What it waits for.
-    pub(crate) times: Cell<Times>,
+    pub(crate) times: Cell<SocketTimeouts>,
     /// What the script has said of that; 0 is nothing.
-    pub(crate) given: Cell<Times>,
+    pub(crate) given: Cell<SocketTimeouts>,
     /// The location whose settings it has.
     pub(crate) location: Cell<LocationId>,
     /// The address that it connects from.
@@ -77,7 +77,7 @@ struct Busy {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) connection: Option<Box<dyn Connection>>,
+    pub(super) connection: Option<Box<dyn DialedConnection>>,
     pool: Option<Rc<Pool>>,
     key: Option<Rc<[u8]>>,
     pub(super) reused: u32,
@@ -91,7 +91,7 @@ pub(super) struct State {
     pub(super) shaken: Option<HandshakeFault>,
     /// What it was last connected to.
     pub(super) destination: Option<DialRequest>,
-    pub(super) read: Option<Fault>,
+    pub(super) read: Option<SocketFault>,
     /// A wait has begun, and its timer runs.
     pub(super) read_timer: bool,
 }
@@ -102,7 +102,7 @@ struct Output {
     bytes: Vec<u8>,
     done: usize,
     timer: bool,
-    fault: Option<Fault>,
+    fault: Option<SocketFault>,
 }
 
 impl ScriptSocket {
@@ -127,14 +127,14 @@ impl ScriptSocket {
 
     /// Sets what the script says of how long it waits; 0 is nothing.
     pub(crate) fn set_given_times(&self, connect_ms: u64, send_ms: u64, read_ms: u64) {
-        self.given.set(Times { connect_ms, send_ms, read_ms });
+        self.given.set(SocketTimeouts { connect_ms, send_ms, read_ms });
     }
 
     /// Waits as long as the script says, and else as the configuration does.
     pub(crate) fn apply_times(&self, settings: &SocketSettings) {
         let given = self.given.get();
         let or = |given: u64, configured: u64| if given > 0 { given } else { configured };
-        self.times.set(Times {
+        self.times.set(SocketTimeouts {
             connect_ms: or(given.connect_ms, *settings.connect_timeout_ms),
             send_ms: or(given.send_ms, *settings.send_timeout_ms),
             read_ms: or(given.read_ms, *settings.read_timeout_ms),
@@ -169,12 +169,17 @@ impl ScriptSocket {
     }
 
     /// Connects it to what is no connection of its own.
-    pub(crate) fn attach(&self, connection: Box<dyn Connection>) {
+    pub(crate) fn attach(&self, connection: Box<dyn DialedConnection>) {
         self.connected(connection, 0, None);
     }
 
     /// Takes its connection.
-    pub(super) fn connected(&self, connection: Box<dyn Connection>, reused: u32, pool: Option<Rc<Pool>>) {
+    pub(super) fn connected(
+        &self,
+        connection: Box<dyn DialedConnection>,
+        reused: u32,
+        pool: Option<Rc<Pool>>,
+    ) {
         let mut state = self.state.borrow_mut();
         state.connection = Some(connection);
         state.reused = reused;
@@ -305,7 +310,7 @@ impl ScriptSocket {
     }
 
     /// Returns why the last piece is not whole, once.
-    pub(crate) fn take_read_fault(&self) -> Option<Fault> {
+    pub(crate) fn take_read_fault(&self) -> Option<SocketFault> {
         self.state.borrow_mut().read.take()
     }
 
@@ -321,7 +326,7 @@ impl ScriptSocket {
         if let Err(fault) = done {
             state.input.give_up();
             // After a timeout it can be read on.
-            state.is_read_closed |= fault != Fault::Timeout;
+            state.is_read_closed |= fault != SocketFault::Timeout;
             state.read = Some(fault);
         }
         drop(state);
@@ -329,19 +334,19 @@ impl ScriptSocket {
         Poll::Ready(())
     }
 
-    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<(), SocketFault>> {
         loop {
             let mut state = self.state.borrow_mut();
             let State { connection, input, buffer_size, read_timer, .. } = &mut *state;
             match input.advance() {
                 Progress::Done => return Poll::Ready(Ok(())),
-                Progress::Ended => return Poll::Ready(Err(Fault::Closed)),
+                Progress::Ended => return Poll::Ready(Err(SocketFault::Closed)),
                 Progress::More => {}
             }
-            let Some(connection) = connection else { return Poll::Ready(Err(Fault::Closed)) };
+            let Some(connection) = connection else { return Poll::Ready(Err(SocketFault::Closed)) };
             let most = if input.held_bytes() < COUNTED_FROM { usize::MAX } else { self.room() };
             let Some(room) = input.room(*buffer_size, most) else {
-                return Poll::Ready(Err(Fault::NoMemory));
+                return Poll::Ready(Err(SocketFault::NoMemory));
             };
             match connection.poll_read(cx, room) {
                 Poll::Ready(Ok(0)) => input.has_ended = true,
@@ -352,10 +357,10 @@ impl ScriptSocket {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     if !std::mem::replace(read_timer, true) {
-                        connection.start_timer(Side::Read, self.times.get().read_ms);
+                        connection.start_timer(Direction::Read, self.times.get().read_ms);
                     }
-                    ready!(connection.poll_timer(Side::Read, cx));
-                    return Poll::Ready(Err(Fault::Timeout));
+                    ready!(connection.poll_timer(Direction::Read, cx));
+                    return Poll::Ready(Err(SocketFault::Timeout));
                 }
             }
             let held = input.held_bytes();
@@ -377,7 +382,7 @@ impl ScriptSocket {
             while done < bytes.len() {
                 match connection.poll_write(&mut cx, &bytes[done..]) {
                     Poll::Ready(Ok(count)) if count > 0 => done += count,
-                    Poll::Ready(Ok(_)) => return self.send_failed(&mut state, Fault::Closed),
+                    Poll::Ready(Ok(_)) => return self.send_failed(&mut state, SocketFault::Closed),
                     Poll::Ready(Err(error)) => return self.send_failed(&mut state, error.into()),
                     Poll::Pending => break,
                 }
@@ -387,7 +392,7 @@ impl ScriptSocket {
             }
             let rest = &bytes[done..];
             if rest.len() >= COUNTED_FROM && self.room() < rest.len() {
-                return self.send_failed(&mut state, Fault::NoMemory);
+                return self.send_failed(&mut state, SocketFault::NoMemory);
             }
             state.output = Output { bytes: rest.to_vec(), ..Output::default() };
         }
@@ -396,14 +401,14 @@ impl ScriptSocket {
         Tried::Wait(Waiting::new(poll_fn(move |cx| writing.polled(socket.poll_send(cx)))))
     }
 
-    fn send_failed(&self, state: &mut State, fault: Fault) -> Tried {
+    fn send_failed(&self, state: &mut State, fault: SocketFault) -> Tried {
         state.is_write_closed = true;
         state.output.fault = Some(fault);
         Tried::Done(Err(()))
     }
 
     /// Returns why the last write failed, once.
-    pub(crate) fn take_write_fault(&self) -> Option<Fault> {
+    pub(crate) fn take_write_fault(&self) -> Option<SocketFault> {
         self.state.borrow_mut().output.fault.take()
     }
 
@@ -417,13 +422,13 @@ impl ScriptSocket {
         Poll::Ready(())
     }
 
-    fn poll_write_all(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll_write_all(&self, cx: &mut Context<'_>) -> Poll<Result<(), SocketFault>> {
         let mut state = self.state.borrow_mut();
         let State { connection, output, .. } = &mut *state;
-        let Some(connection) = connection else { return Poll::Ready(Err(Fault::Closed)) };
+        let Some(connection) = connection else { return Poll::Ready(Err(SocketFault::Closed)) };
         while output.done < output.bytes.len() {
             match connection.poll_write(cx, &output.bytes[output.done..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SocketFault::Closed)),
                 Poll::Ready(Ok(count)) => {
                     output.done += count;
                     output.timer = false;
@@ -431,10 +436,10 @@ impl ScriptSocket {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     if !std::mem::replace(&mut output.timer, true) {
-                        connection.start_timer(Side::Write, self.times.get().send_ms);
+                        connection.start_timer(Direction::Write, self.times.get().send_ms);
                     }
-                    ready!(connection.poll_timer(Side::Write, cx));
-                    return Poll::Ready(Err(Fault::Timeout));
+                    ready!(connection.poll_timer(Direction::Write, cx));
+                    return Poll::Ready(Err(SocketFault::Timeout));
                 }
             }
         }

@@ -7,11 +7,11 @@ use engine::Config;
 use engine::modules::lua::SharedDict;
 use engine::modules::switch::SwitchSpec;
 
-use crate::shdict::Zone;
+use crate::shdict::DictZone;
 
 /// All shared dicts of a process; a clone is another handle on the same.
 #[derive(Clone, Default)]
-pub struct Dicts(Arc<[Arc<Zone>]>);
+pub struct Dicts(Arc<[Arc<DictZone>]>);
 
 impl Dicts {
     /// Makes the dicts of a configuration. One that `previous` has under the same name and size is carried over with its
@@ -22,19 +22,20 @@ impl Dicts {
             let (name, size_bytes) = (dict.name.as_bytes(), usize::try_from(dict.size).unwrap_or(usize::MAX));
             let same = known.iter().find(|zone| zone.name() == name && zone.capacity_bytes() == size_bytes);
             // As in a HashMap, the seed keeps clients from choosing keys that collide.
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(Zone::new(name, size_bytes, RandomState::new().hash_one(name))))
+            same.cloned().unwrap_or_else(|| {
+                Arc::new(DictZone::new(name, size_bytes, RandomState::new().hash_one(name)))
+            })
         };
         Dicts(wanted.iter().map(carry).collect())
     }
 
     /// Returns the zone of a name, for readers outside of Lua.
-    pub(crate) fn zone(&self, name: &str) -> Option<&Arc<Zone>> {
+    pub(crate) fn zone(&self, name: &str) -> Option<&Arc<DictZone>> {
         self.0.iter().find(|zone| zone.name() == name.as_bytes())
     }
 
     /// Returns the zones that a configuration declares.
-    pub(super) fn zones_of(&self, wanted: &[SharedDict]) -> Vec<Arc<Zone>> {
+    pub(super) fn zones_of(&self, wanted: &[SharedDict]) -> Vec<Arc<DictZone>> {
         wanted.iter().filter_map(|dict| self.zone(&dict.name).cloned()).collect()
     }
 }

@@ -38,7 +38,7 @@ use schedule::Flow;
 use scripts::Scripts;
 use state::RequestState;
 use threads::Running;
-use timers::{Due, Outcome, ParkedFunction};
+use timers::{Due, ParkedFunction, Waited};
 
 use crate::machine::{Area, MachineOptions, Watchdog, Watched, WorkerIdentity};
 use crate::phase::Phase;
@@ -172,7 +172,7 @@ impl Vm {
         log_handler(host, config, exchange, &state, call);
         let place = RunSettings {
             phase: phase_of(exchange.script.phase),
-            keep: *config.location(exchange.route.location).settings.lua.code_cache,
+            keep: *exchange.settings(config).lua.code_cache,
         };
         let wake = exchange.route.wake.take();
         state.scripts.timers.tick(host.now().monotonic_ms());
@@ -349,7 +349,7 @@ impl Vm {
         config: &Config,
         exchange: &Exchange,
     ) -> Result<Rc<Scripts>, String> {
-        if *config.location(exchange.route.location).settings.lua.code_cache {
+        if *exchange.settings(config).lua.code_cache {
             return Ok(self.scripts.clone());
         }
         let scripts = open(&self.config, &self.dicts, self.areas, self.worker)?;
@@ -424,7 +424,7 @@ struct EventReply {
 
 impl Drop for EventReply {
     fn drop(&mut self) {
-        self.parked.outcome.set(Some(Outcome::Event));
+        self.parked.outcome.set(Some(Waited::Event));
         if let Some(scripts) = self.scripts.upgrade() {
             scripts.timers.ring();
         }
@@ -443,14 +443,14 @@ impl OrderReply {
     }
 
     fn give(self, outcome: Result<u64, String>) {
-        self.parked.outcome.set(Some(Outcome::Order(outcome)));
+        self.parked.outcome.set(Some(Waited::Order(outcome)));
     }
 }
 
 impl Drop for OrderReply {
     fn drop(&mut self) {
         let outcome = self.parked.outcome.take();
-        let lost = || Outcome::Order(Err("the control plane did not answer".to_owned()));
+        let lost = || Waited::Order(Err("the control plane did not answer".to_owned()));
         self.parked.outcome.set(Some(outcome.unwrap_or_else(lost)));
         if let Some(scripts) = self.scripts.upgrade() {
             scripts.timers.ring();

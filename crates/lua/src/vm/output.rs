@@ -35,7 +35,7 @@ pub(crate) unsafe fn send(bridge: *mut Bridge, data: Option<&[u8]>) -> Result<()
         if request.exchange.is_head() {
             (*state).header_only.set(true);
         }
-        let settings = &request.env.config.location(request.exchange.route.location).settings.lua;
+        let settings = &request.exchange.settings(request.env.config).lua;
         let holds = *settings.http10_buffering
             && (*state).held.borrow().is_none()
             && !request.exchange.output.head_written()
@@ -157,7 +157,7 @@ fn prepare_head(request: frame::CurrentRequest<'_>) {
         exchange.response.status = 200;
     }
     if !state.type_set.replace(true) {
-        let settings = &env.config.location(exchange.route.location).settings.lua;
+        let settings = &exchange.settings(env.config).lua;
         if *settings.use_default_type && exchange.response.content_type.is_none() {
             static_files::set_content_type(exchange, &mut env);
         }

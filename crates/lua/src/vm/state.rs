@@ -11,7 +11,7 @@ use engine::Exchange;
 use engine::output::HeadRefused;
 
 use super::scripts::Scripts;
-use super::threads::Progress;
+use super::threads::ThreadProgress;
 use crate::socket::{OpenSockets, ScriptSocket};
 
 /// The Lua state of one request; see the module.
@@ -21,7 +21,7 @@ pub(crate) struct RequestState {
     /// The request's number inside the machine.
     pub(crate) number: u32,
     /// What of its scripts runs and waits.
-    pub(crate) progress: Progress,
+    pub(crate) progress: ThreadProgress,
     /// Lua keeps something under the request's number.
     pub(super) touched: Cell<bool>,
     /// A script has set the type, or `default_type` has been applied.
@@ -68,7 +68,7 @@ impl RequestState {
         Rc::new(RequestState {
             scripts,
             number,
-            progress: Progress::default(),
+            progress: ThreadProgress::default(),
             touched: Cell::new(false),
             type_set: Cell::new(false),
             headers_set: Cell::new(false),

@@ -38,12 +38,12 @@ struct SleepingFunction {
 pub(crate) struct ParkedFunction {
     function: u32,
     /// Set once that is there.
-    pub(super) outcome: Cell<Option<Outcome>>,
+    pub(super) outcome: Cell<Option<Waited>>,
 }
 
 /// What a parked function has waited for.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Waited {
     /// The outcome of its order to a switch.
     Order(Result<u64, String>),
     /// An event, whose result is with the one who asked for it.
@@ -154,8 +154,8 @@ impl Timers {
             if let Some(outcome) = parked[at].outcome.take() {
                 let function = parked.remove(at).function;
                 return Some(match outcome {
-                    Outcome::Order(outcome) => Due::Answered(function, outcome),
-                    Outcome::Event => Due::Goes(function),
+                    Waited::Order(outcome) => Due::Answered(function, outcome),
+                    Waited::Event => Due::Goes(function),
                 });
             }
         }

@@ -14,7 +14,7 @@ use crate::process_tree::ProcessTree;
 use crate::resources::{Prepared, Resources};
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::upgrade::Program;
+use crate::upgrade::StartCommand;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
@@ -118,7 +118,7 @@ pub(super) struct Phase {
 /// The masters before and after this one in a binary upgrade.
 pub(super) struct UpgradeState {
     /// The program that an upgrade starts.
-    pub(super) program: Program,
+    pub(super) program: StartCommand,
     /// The master that has started this one; it may have ended by now.
     pub(super) predecessor: Option<Pid>,
     /// The master that this one has started, while it runs.

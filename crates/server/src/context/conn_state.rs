@@ -374,11 +374,11 @@ pub(crate) fn worth_closing(idle: usize, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::counters::Counters;
+    use crate::context::counters::ProcessCounters;
     use std::sync::Arc;
 
     fn registry() -> Rc<ConnRegistry> {
-        Rc::new(ConnRegistry::new(ThreadCounters::new(Arc::new(Counters::new(1)), 0)))
+        Rc::new(ConnRegistry::new(ThreadCounters::new(Arc::new(ProcessCounters::new(1)), 0)))
     }
 
     #[test]

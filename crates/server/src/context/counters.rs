@@ -20,15 +20,18 @@ struct Numbers {
 
 /// All threads' numbers.
 #[derive(Debug)]
-pub(crate) struct Counters {
+pub(crate) struct ProcessCounters {
     threads: Vec<Numbers>,
     /// The serial number of the last connection.
     last: AtomicU64,
 }
 
-impl Counters {
-    pub(crate) fn new(threads: usize) -> Counters {
-        Counters { threads: (0..threads).map(|_| Numbers::default()).collect(), last: AtomicU64::new(0) }
+impl ProcessCounters {
+    pub(crate) fn new(threads: usize) -> ProcessCounters {
+        ProcessCounters {
+            threads: (0..threads).map(|_| Numbers::default()).collect(),
+            last: AtomicU64::new(0),
+        }
     }
 
     /// Returns the sums over all threads.
@@ -85,12 +88,12 @@ impl Drop for Busy<'_> {
 /// One thread's access to its numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct ThreadCounters {
-    all: Arc<Counters>,
+    all: Arc<ProcessCounters>,
     thread: usize,
 }
 
 impl ThreadCounters {
-    pub(crate) fn new(all: Arc<Counters>, thread: usize) -> ThreadCounters {
+    pub(crate) fn new(all: Arc<ProcessCounters>, thread: usize) -> ThreadCounters {
         ThreadCounters { all, thread }
     }
 

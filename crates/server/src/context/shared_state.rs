@@ -1,6 +1,6 @@
 //! State shared by all threads of a worker process.
 
-use crate::context::counters::Counters;
+use crate::context::counters::ProcessCounters;
 use crate::switching::worker_bus::WorkerBus;
 use control::ControlHandle;
 use statistics::Collector;
@@ -16,7 +16,7 @@ pub(crate) type Watchdogs = Arc<Mutex<Vec<(Weak<()>, lua::Watchdog)>>>;
 pub(crate) struct SharedState {
     /// How many threads there are.
     pub(crate) threads: usize,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) counters: Arc<ProcessCounters>,
     pub(crate) watchdogs: Watchdogs,
     /// When the process began: the zero of all threads' clocks.
     pub(crate) began: Instant,
@@ -28,5 +28,5 @@ pub(crate) struct SharedState {
     /// What health checks have found out.
     pub(crate) health: Arc<HealthTable>,
     /// Certificates that handshakes ask for.
-    pub(crate) demands: acme::Demands,
+    pub(crate) on_demand_orders: acme::OnDemandOrders,
 }

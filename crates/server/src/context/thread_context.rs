@@ -50,7 +50,7 @@ pub(crate) struct ThreadContext {
     /// Reaches all threads, this one included.
     pub(crate) bus: Arc<WorkerBus>,
     /// Certificates that handshakes ask for.
-    pub(crate) demands: acme::Demands,
+    pub(crate) on_demand_orders: acme::OnDemandOrders,
     generations: Generations,
     random: Cell<u64>,
 }
@@ -93,7 +93,7 @@ impl ThreadContext {
             mailbox: shared.bus.mailbox(number),
             control: shared.control.clone(),
             bus: Arc::clone(&shared.bus),
-            demands: shared.demands.clone(),
+            on_demand_orders: shared.on_demand_orders.clone(),
             generations: Generations { current: RefCell::new(first), older: RefCell::default() },
             random: Cell::new(seed | 1),
         }

@@ -27,12 +27,12 @@ pub(super) async fn await_certificate(
     let Some(on_demand) = context.on_demand() else { return };
     let Ok(name) = std::str::from_utf8(name) else { return };
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let held = thread.demands.held(&on_demand.wanted(name).id, now_s);
+    let held = thread.on_demand_orders.held(&on_demand.wanted(name).id, now_s);
     if held == Held::Good || !is_public_host(name) || !may_have_one(generation, &on_demand.permission, name) {
         return;
     }
     let Some(issuer) = generation.config.http.acme.issuers.get(on_demand.issuer) else { return };
-    let Some(mut issued) = thread.demands.ask(&issuer.name, on_demand, name, now_s) else { return };
+    let Some(mut issued) = thread.on_demand_orders.ask(&issuer.name, on_demand, name, now_s) else { return };
     if held == Held::Due {
         return;
     }

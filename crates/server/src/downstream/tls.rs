@@ -21,7 +21,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use tls::{ACME_TLS, Context, Offer, Side, TailorFault, Wishes, fault_text, hello_facts, identify_session};
+use tls::{
+    ACME_TLS, Context, HandshakePeer, Offer, TailorFault, Wishes, fault_text, hello_facts, identify_session,
+};
 use transport::stream::Stream;
 use transport::tls_stream::{HandshakeFault, TlsOpening, TlsStream};
 
@@ -151,7 +153,7 @@ fn words(failed: Failed) -> String {
         Failed::Fault(HandshakeFault::Tls(error)) => {
             format!(
                 "SSL_do_handshake() failed (SSL: {}) while SSL handshaking",
-                fault_text(&error, Side::Client)
+                fault_text(&error, HandshakePeer::Client)
             )
         }
         Failed::NoCertificate => {

@@ -298,7 +298,7 @@ mod tests {
     use super::super::upstream_conn::UpstreamConn;
     use super::*;
     use crate::context::conn_state::ConnRegistry;
-    use crate::context::counters::{Counters, ThreadCounters};
+    use crate::context::counters::{ProcessCounters, ThreadCounters};
     use engine::config::{Inputs, NoNames, build};
     use engine::modules::proxy::Protocol;
     use switch::Tables;
@@ -439,7 +439,7 @@ mod tests {
     fn idle_connections_to_servers_that_are_left_are_closed_and_none_is_kept_later() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inside = runtime.enter();
-        let registry = ConnRegistry::new(ThreadCounters::new(Arc::new(Counters::new(1)), 0));
+        let registry = ConnRegistry::new(ThreadCounters::new(Arc::new(ProcessCounters::new(1)), 0));
         let config = config();
         let shared = Arc::new(SharedGroups::new(&config, &Routing::default(), None, &HealthTable::default()));
         let thread = Thread::new(&config, &shared);

@@ -37,7 +37,7 @@ use balancing::Asking;
 use cache::Instead;
 use engine::exchange::{Body, Try};
 use engine::host::Level;
-use engine::modules::proxy::{self, Disposition, Plan, Progress, Protocol};
+use engine::modules::proxy::{self, Disposition, Plan, Protocol, TryProgress};
 use engine::{output, phase};
 use fault::{Consequence, UpstreamFault, UpstreamStage};
 use http::{BodyFraming, ResponseHead};
@@ -246,7 +246,7 @@ impl ProxyRequest<'_, '_> {
         }
     }
 
-    fn may_retry(&mut self, failure: TryFailure, progress: Progress) -> bool {
+    fn may_retry(&mut self, failure: TryFailure, progress: TryProgress) -> bool {
         self.cx.engine(|exchange, env| proxy::may_retry(exchange, env, failure, progress))
     }
 
@@ -266,8 +266,8 @@ impl ProxyRequest<'_, '_> {
         self.cx.generation.metrics.record(|recorder| recorder.try_ended(self.group, peer, &end));
     }
 
-    fn progress(&self, tried: &Tried, began_ms: u64, request_sent: bool) -> Progress {
-        Progress {
+    fn progress(&self, tried: &Tried, began_ms: u64, request_sent: bool) -> TryProgress {
+        TryProgress {
             request_sent,
             body_streamed: self.body_taken,
             tries_left: tried.tries_left(),
@@ -363,7 +363,7 @@ impl ProxyRequest<'_, '_> {
         group: &Rc<ThreadGroup>,
         picked: Picked,
         response: Response,
-        progress: Progress,
+        progress: TryProgress,
     ) -> Result<Option<TryFailure>, Unfinished> {
         let Response { mut conn, mut head, began_us, uploaded, mut upload } = response;
         let framing = self.cx.engine(|exchange, env| {

@@ -73,7 +73,7 @@ pub(super) fn settle(
             limit_rate: if paced { 0 } else { plan.limit_rate },
             range,
             read_ms,
-            send_ms: *env.config.location(exchange.route.location).settings.core.send.timeout_ms,
+            send_ms: *exchange.settings(env.config).core.send.timeout_ms,
             watch_client: !*connection.ignore_client_abort && stored.is_none(),
         };
         let file = if paced { 0 } else { plan.max_temp_file_size };

@@ -37,7 +37,7 @@ impl UpstreamTls {
         let mut name = Vec::new();
         cx.engine(|exchange, env| proxy::upstream_name(exchange, env, host, &mut name));
         let late = cx.engine(|exchange, env| {
-            let ssl = &env.config.location(exchange.route.location).settings.proxy.ssl;
+            let ssl = &exchange.settings(env.config).proxy.ssl;
             ssl.in_handshake(exchange, env)
         });
         let tag = tag_of((context.id, &name, late.as_ref().map(name_of_pair)));

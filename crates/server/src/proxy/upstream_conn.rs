@@ -4,7 +4,7 @@ use super::fastcgi::FastcgiUpstream;
 use super::http2::wire::H2Upstream;
 use crate::context::conn_state::ConnCount;
 use engine::modules::proxy::Protocol;
-use transport::buffers::{Buffers, Room};
+use transport::buffers::{BufferSize, Buffers};
 use transport::read_buffer::ReadBuffer;
 use transport::stream::Stream;
 
@@ -45,7 +45,7 @@ impl UpstreamConn {
         let h2 = (protocol == Protocol::Http2).then(|| Box::new(H2Upstream::new(head_size as usize)));
         let mut conn = UpstreamConn {
             stream,
-            read_buffer: ReadBuffer::with_room(Room::Answer),
+            read_buffer: ReadBuffer::with_size(BufferSize::Answer),
             requests: 0,
             opened_ms,
             head_bytes: 0,

@@ -31,7 +31,7 @@ impl<'a> RequestCx<'a> {
     /// Returns the settings of the location that the request is in now.
     #[inline]
     pub(crate) fn settings(&self) -> &'a Settings {
-        &self.generation.config.location(self.exchange.route.location).settings
+        self.exchange.settings(&self.generation.config)
     }
 
     /// Calls the engine for this request.

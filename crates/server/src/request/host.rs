@@ -1,6 +1,6 @@
 //! The engine's [`Host`] on one thread: time, files, logs and scripts for one generation.
 
-use crate::context::counters::Counters as SharedCounters;
+use crate::context::counters::ProcessCounters;
 use crate::context::generation::{Generation, Pinned};
 use crate::context::logs::Logs;
 use crate::context::thread_context::ThreadContext;
@@ -12,7 +12,7 @@ use engine::host::{
     ScriptOutcome, ServerChange, SwitchAnswer, TlsPart,
 };
 use engine::modules::upstream::Origin;
-use engine::network::{BodyTap, Connection, DialRequest, Dialing, Waiting};
+use engine::network::{BodyTap, DialRequest, DialedConnection, Dialing, Waiting};
 use engine::phase::SwitchOrder;
 use engine::subrequest::Subrequest;
 use engine::{Exchange, Routing};
@@ -182,7 +182,7 @@ impl Host for ThreadHost<'_> {
         begin(self.thread, generation, exchange, wanted)
     }
 
-    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn Connection>> {
+    fn tap(&mut self, tap: Rc<BodyTap>) -> Option<Box<dyn DialedConnection>> {
         Some(script_sockets::tap(tap))
     }
 
@@ -218,7 +218,7 @@ fn implied_group(config: &Config, name: &[u8]) -> Option<usize> {
 pub(crate) struct BootHost<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) logs: &'a Logs,
-    pub(crate) counters: &'a SharedCounters,
+    pub(crate) counters: &'a ProcessCounters,
     /// The tables of the generation's switches, and the servers of its groups.
     pub(crate) routing: &'a Rc<Routing>,
 }

@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::task::Poll;
-use transport::buffers::Room;
+use transport::buffers::BufferSize;
 use transport::held_file::HeldFile;
 
 /// Why a response was not finished.
@@ -157,7 +157,7 @@ impl RequestCx<'_> {
         mut offset: u64,
         mut len: u64,
     ) -> Result<(), Unfinished> {
-        let mut buffer = self.client.thread.buffers.lease(Room::Request);
+        let mut buffer = self.client.thread.buffers.lease(BufferSize::Request);
         while len > 0 {
             let want = buffer.len().min(usize::try_from(len).unwrap_or(usize::MAX));
             let count = match file.get().and_then(|file| file.read_at(&mut buffer[..want], offset)) {

@@ -4,7 +4,9 @@
 use super::timer::LazyTimer;
 use crate::request::client::Client;
 use engine::Exchange;
-use engine::network::{BodyTap, Connection, Handshake, HandshakeFault, HandshakeRequest, Side, TapEnd};
+use engine::network::{
+    BodyTap, DialedConnection, Direction, Handshake, HandshakeFault, HandshakeRequest, TapEnd,
+};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -96,7 +98,7 @@ pub(crate) fn poll_tap(client: &mut Client, exchange: &mut Exchange, cx: &mut Co
     }
 }
 
-impl Connection for TappedBody {
+impl DialedConnection for TappedBody {
     fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.tap.take(buffer) {
             // Who polls the script's wait reads on, and polls again.
@@ -118,17 +120,17 @@ impl Connection for TappedBody {
         Poll::Pending
     }
 
-    fn start_timer(&mut self, side: Side, ms: u64) {
-        match side {
-            Side::Read => self.reading.start(ms),
-            Side::Write => self.writing.start(ms),
+    fn start_timer(&mut self, direction: Direction, ms: u64) {
+        match direction {
+            Direction::Read => self.reading.start(ms),
+            Direction::Write => self.writing.start(ms),
         }
     }
 
-    fn poll_timer(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
-        match side {
-            Side::Read => self.reading.poll(cx),
-            Side::Write => self.writing.poll(cx),
+    fn poll_timer(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        match direction {
+            Direction::Read => self.reading.poll(cx),
+            Direction::Write => self.writing.poll(cx),
         }
     }
 

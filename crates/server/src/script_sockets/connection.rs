@@ -2,7 +2,9 @@
 
 use super::timer::LazyTimer;
 use crate::context::conn_state::ConnCount;
-use engine::network::{Connection, Handshake, HandshakeFault, HandshakeRequest, Side, SocketOption};
+use engine::network::{
+    DialedConnection, Direction, Handshake, HandshakeFault, HandshakeRequest, SocketOption,
+};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -57,7 +59,7 @@ fn fault(text: impl Into<String>) -> HandshakeFault {
     HandshakeFault { text: text.into(), log: None }
 }
 
-impl Connection for ScriptConnection {
+impl DialedConnection for ScriptConnection {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.stream()?.poll_read(cx, buffer)
     }
@@ -153,17 +155,17 @@ impl Connection for ScriptConnection {
         })
     }
 
-    fn start_timer(&mut self, side: Side, ms: u64) {
-        match side {
-            Side::Read => self.reading.start(ms),
-            Side::Write => self.writing.start(ms),
+    fn start_timer(&mut self, direction: Direction, ms: u64) {
+        match direction {
+            Direction::Read => self.reading.start(ms),
+            Direction::Write => self.writing.start(ms),
         }
     }
 
-    fn poll_timer(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = match side {
-            Side::Read => &mut self.reading,
-            Side::Write => &mut self.writing,
+    fn poll_timer(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match direction {
+            Direction::Read => &mut self.reading,
+            Direction::Write => &mut self.writing,
         };
         let elapsed = timer.poll(cx);
         if elapsed.is_pending() {

@@ -2,7 +2,7 @@
 
 use super::timer::LazyTimer;
 use crate::context::conn_state::ConnCount;
-use engine::network::{Connection, Handshake, HandshakeFault, HandshakeRequest, Side};
+use engine::network::{DialedConnection, Direction, Handshake, HandshakeFault, HandshakeRequest};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr};
 use std::io;
@@ -67,7 +67,7 @@ impl DatagramSocket {
     }
 }
 
-impl Connection for DatagramSocket {
+impl DialedConnection for DatagramSocket {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         // That nothing listens there is an error that the event loop does not tell a reader of.
         match socket::recv(self.raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
@@ -92,11 +92,11 @@ impl Connection for DatagramSocket {
         Poll::Ready(false)
     }
 
-    fn start_timer(&mut self, _: Side, ms: u64) {
+    fn start_timer(&mut self, _: Direction, ms: u64) {
         self.reading.start(ms);
     }
 
-    fn poll_timer(&mut self, _: Side, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self, _: Direction, cx: &mut Context<'_>) -> Poll<()> {
         self.reading.poll(cx)
     }
 

@@ -5,7 +5,7 @@ use super::datagram::DatagramSocket;
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
 use engine::config::Settings;
-use engine::network::{Connection, Destination, DialFault, DialRequest, Dialing};
+use engine::network::{Destination, DialFault, DialRequest, DialedConnection, Dialing};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -61,7 +61,7 @@ async fn connect(
     contexts: Arc<Contexts>,
     address: &Address,
     request: &DialRequest,
-) -> Result<Box<dyn Connection>, DialFault> {
+) -> Result<Box<dyn DialedConnection>, DialFault> {
     if !thread.has_room() {
         thread.log_full();
         return Err(fault("worker_connections are not enough".to_owned()));

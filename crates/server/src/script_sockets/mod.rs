@@ -12,10 +12,10 @@ mod timer;
 pub(crate) use body::poll_tap;
 pub(crate) use dial::dial;
 
-use engine::network::{BodyTap, Connection};
+use engine::network::{BodyTap, DialedConnection};
 use std::rc::Rc;
 
 /// Returns what a script reads the body of its request from.
-pub(crate) fn tap(tap: Rc<BodyTap>) -> Box<dyn Connection> {
+pub(crate) fn tap(tap: Rc<BodyTap>) -> Box<dyn DialedConnection> {
     Box::new(body::TappedBody::new(tap))
 }

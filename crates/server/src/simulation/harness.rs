@@ -2,7 +2,7 @@
 //!
 //! Must never differ from what `worker` makes of a configuration; what a world draws comes in as text.
 
-use crate::context::counters::Counters;
+use crate::context::counters::ProcessCounters;
 use crate::context::generation::{Generation, GenerationDropGuard};
 use crate::context::listen_socket::ListenSocket;
 use crate::context::logs::{Gathering, Logs};
@@ -39,7 +39,7 @@ use upstream::health::HealthTable;
 /// The worker of a world.
 pub(super) struct Harness {
     pub(super) thread: Rc<ThreadContext>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<ProcessCounters>,
     socket: Rc<ListenSocket>,
     /// As long as they exist, the bus takes the thread for alive.
     _wakes: Wakes,
@@ -79,7 +79,7 @@ thread_local! {
 /// Wakes of a thread.
 type Wakes = UnboundedReceiver<Message>;
 
-fn bus(counters: &Arc<Counters>, collector: &Arc<Mutex<Collector>>) -> (Arc<WorkerBus>, Wakes) {
+fn bus(counters: &Arc<ProcessCounters>, collector: &Arc<Mutex<Collector>>) -> (Arc<WorkerBus>, Wakes) {
     let (sender, wakes) = tokio::sync::mpsc::unbounded_channel();
     let reloads = ReloadRequests::new(None);
     let prober = Prober::new(std::time::Instant::now());
@@ -92,7 +92,7 @@ fn plant() -> Plant {
     let config = compile("events {} http { server { listen 80; } }", Path::new("/"));
     let collector =
         Arc::new(Mutex::new(Collector::new(Arc::new(metrics::layout(&config, &Default::default())), 0)));
-    let (bus, _) = bus(&Arc::new(Counters::new(1)), &collector);
+    let (bus, _) = bus(&Arc::new(ProcessCounters::new(1)), &collector);
     let setup = Setup {
         config,
         listener: None,
@@ -134,7 +134,7 @@ impl Harness {
         PLANT.with(|plant| {
             let config = compile(text, plant.folder.path());
             let clock = Rc::new(Clock::new(tokio::time::Instant::now().into_std(), utc_offset_s));
-            let counters = Arc::new(Counters::new(1));
+            let counters = Arc::new(ProcessCounters::new(1));
             let layout = Arc::new(metrics::layout(&config, &Default::default()));
             let errors = ErrorLog::new(Vec::new());
             let gathering = Rc::new(Gathering::default());
@@ -169,7 +169,7 @@ impl Harness {
                 control: plant.control.clone(),
                 bus,
                 health,
-                demands: acme::Demands::default(),
+                on_demand_orders: acme::OnDemandOrders::default(),
             };
             let thread = Rc::new(ThreadContext::new(0, clock, Parking::new().unwrap(), &shared, generation));
             let waking = Rc::clone(&thread);

@@ -193,7 +193,7 @@ fn verified_certificate(exchange: &Exchange, generation: &Generation) -> Option<
 
 /// Returns the part of the target behind the location's name, beginning with `/`.
 fn path_below(exchange: &Exchange, generation: &Generation) -> Vec<u8> {
-    let location = generation.config.location(exchange.route.location);
+    let location = exchange.location(&generation.config);
     let name: &[u8] = match location.modifier {
         Modifier::Regex | Modifier::Unnamed => b"",
         _ => &location.name,

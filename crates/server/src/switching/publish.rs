@@ -5,7 +5,7 @@
 
 use super::cut_evenly::cut_evenly;
 use super::drained_servers;
-use super::in_flight::{Change, InFlightId, RECHECK};
+use super::in_flight::{InFlightId, RECHECK, TrackedChange};
 use super::worker_bus::{Command, Publication};
 use crate::context::generation::Generation;
 use crate::context::thread_context::ThreadContext;
@@ -117,11 +117,11 @@ fn publish(thread: &Rc<ThreadContext>, publication: Publication) {
 }
 
 /// Returns a watch with what [`crate::switching::in_flight`] needs beside it.
-fn change(generation: &Generation, watch: Arc<control::Watch>, number: u64) -> Option<Change> {
+fn change(generation: &Generation, watch: Arc<control::Watch>, number: u64) -> Option<TrackedChange> {
     let switch = *generation.switches.get(watch.switch)?;
     let configured = &generation.config.switches.get(watch.switch)?.rules.default;
     let default = Arc::clone(watch.after.default_target(configured));
-    Some(Change { watch, switch, number, default })
+    Some(TrackedChange { watch, switch, number, default })
 }
 
 /// Returns the publication for an older generation, whose requests may still read their heads or wait for a hold: the

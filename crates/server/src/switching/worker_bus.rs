@@ -2,11 +2,11 @@
 //!
 //! Must never wait for an answer: each thread gives its own when its loop gets to it.
 
-use crate::context::counters::Counters;
+use crate::context::counters::ProcessCounters;
 use crate::proxy::cache::files;
 use crate::worker::message::Message;
 use crate::worker::reload_requests::ReloadRequests;
-use acme::{Demands, IssuedCertificate, RevokeReason, RevokeReply};
+use acme::{IssuedCertificate, OnDemandOrders, RevokeReason, RevokeReply};
 use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reloaded, Reply, Watch, WatchReport};
 use engine::Routing;
 use engine::modules::proxy::cache::CacheZone;
@@ -130,28 +130,36 @@ impl Mailbox {
 /// Reaches all threads of the process.
 pub(crate) struct WorkerBus {
     threads: Vec<(UnboundedSender<Message>, Arc<Mailbox>)>,
-    counters: Arc<Counters>,
+    counters: Arc<ProcessCounters>,
     collector: Arc<Mutex<Collector>>,
     /// How many threads have ended.
     ended: AtomicUsize,
     reloads: ReloadRequests,
     prober: Prober,
     /// What the issuers' tasks are asked for.
-    demands: Demands,
+    on_demand_orders: OnDemandOrders,
 }
 
 impl WorkerBus {
     /// Creates the bus of these threads. They may start later: commands wait for them.
     pub(crate) fn new(
         threads: Vec<UnboundedSender<Message>>,
-        counters: Arc<Counters>,
+        counters: Arc<ProcessCounters>,
         collector: Arc<Mutex<Collector>>,
         reloads: ReloadRequests,
         prober: Prober,
-        demands: Demands,
+        on_demand_orders: OnDemandOrders,
     ) -> WorkerBus {
         let threads = threads.into_iter().map(|thread| (thread, Arc::new(Mailbox::new()))).collect();
-        WorkerBus { threads, counters, collector, ended: AtomicUsize::new(0), reloads, prober, demands }
+        WorkerBus {
+            threads,
+            counters,
+            collector,
+            ended: AtomicUsize::new(0),
+            reloads,
+            prober,
+            on_demand_orders,
+        }
     }
 
     /// Returns the requests that wait for a reload.
@@ -256,11 +264,11 @@ impl DataPlane for WorkerBus {
     }
 
     fn issued_certificates(&self) -> Vec<IssuedCertificate> {
-        self.demands.issued_certificates()
+        self.on_demand_orders.issued_certificates()
     }
 
     fn revoke(&self, name: &str, reason: RevokeReason, reply: RevokeReply) {
-        self.demands.revoke(name, reason, reply);
+        self.on_demand_orders.revoke(name, reason, reply);
     }
 
     fn reload(&self, actor: String, reply: Reply<Reloaded>) {
@@ -288,7 +296,14 @@ mod tests {
         let collector = Arc::new(Mutex::new(Collector::new(Arc::new(layout), 0)));
         let prober = Prober::new(std::time::Instant::now());
         let reloads = ReloadRequests::new(None);
-        WorkerBus::new(threads, Arc::new(Counters::new(2)), collector, reloads, prober, Demands::default())
+        WorkerBus::new(
+            threads,
+            Arc::new(ProcessCounters::new(2)),
+            collector,
+            reloads,
+            prober,
+            OnDemandOrders::default(),
+        )
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns the way of what is issued to handshakes, and of challenges to handshakes and requests.
 
-use acme::{ClientConfig, Demands, Traffic};
+use acme::{AcmeHost, ClientConfig, OnDemandOrders};
 use control::ControlHandle;
 use engine::Config;
 use engine::host::Level;
@@ -21,14 +21,16 @@ impl AcmeTask {
     /// Starts it on the control thread.
     pub(super) fn start(
         control: &ControlHandle,
-        demands: Demands,
+        on_demand_orders: OnDemandOrders,
         config: Arc<Config>,
         issued: Issued,
         log: Arc<Mutex<ErrorLog>>,
     ) -> AcmeTask {
         let live = config.http.acme.live.clone();
         let (sender, configs) = watch::channel(config);
-        control.run_beside(move || acme::run(configs, Rc::new(WorkerTraffic { issued, live, log }), demands));
+        control.run_beside(move || {
+            acme::run(configs, Rc::new(WorkerAcmeHost { issued, live, log }), on_demand_orders)
+        });
         AcmeTask(sender)
     }
 
@@ -39,13 +41,13 @@ impl AcmeTask {
 }
 
 /// The traffic of this process.
-struct WorkerTraffic {
+struct WorkerAcmeHost {
     issued: Issued,
     live: AcmeLive,
     log: Arc<Mutex<ErrorLog>>,
 }
 
-impl Traffic for WorkerTraffic {
+impl AcmeHost for WorkerAcmeHost {
     fn client_config(&self, issuer: &Issuer) -> Result<Arc<ClientConfig>, String> {
         if !issuer.verify {
             return client_config(None, None).map(Arc::new);

@@ -1,6 +1,6 @@
 //! The program as the master sees it: reading a configuration, and being a worker process.
 
-use crate::context::counters::Counters;
+use crate::context::counters::ProcessCounters;
 use crate::context::generation::GenerationDropGuard;
 use crate::context::metrics;
 use crate::context::shared_state::SharedState;
@@ -182,7 +182,13 @@ impl WorkerProcess {
         // A store may have recovered, so a worker that is started after a crash is started once more.
         let (shared, routing) = start.run(&init).map_err(fail(1))?;
         let (issued, log) = (app.issued.clone(), Arc::clone(&office_log));
-        let acme = AcmeTask::start(&shared.control, shared.demands.clone(), Arc::clone(&config), issued, log);
+        let acme = AcmeTask::start(
+            &shared.control,
+            shared.on_demand_orders.clone(),
+            Arc::clone(&config),
+            issued,
+            log,
+        );
         let stapling =
             StaplingTask::start(&shared.control, Arc::clone(&built.contexts), Arc::clone(&office_log));
         let layout = Arc::new(metrics::layout(&config, &routing.groups));
@@ -403,7 +409,7 @@ impl ControlStart<'_> {
     /// guessed.
     fn run(self, init: &WorkerInit) -> Result<(SharedState, Arc<Routing>), String> {
         let began = Instant::now();
-        let counters = Arc::new(Counters::new(init.threads));
+        let counters = Arc::new(ProcessCounters::new(init.threads));
         let collector = Arc::new(Mutex::new(Collector::new(Arc::clone(self.layout), 0)));
         let reloads = ReloadRequests::new(init.master.has_master().then(|| init.master.reporter()));
         let prober = Prober::new(began);
@@ -411,14 +417,14 @@ impl ControlStart<'_> {
         // Before there are groups: servers that must pass first are not used until they have.
         prober.configure(self.config, &Default::default());
         let health = Arc::clone(prober.health());
-        let demands = acme::Demands::default();
+        let on_demand_orders = acme::OnDemandOrders::default();
         let bus = WorkerBus::new(
             self.senders,
             Arc::clone(&counters),
             Arc::clone(&collector),
             reloads,
             prober.clone(),
-            demands.clone(),
+            on_demand_orders.clone(),
         );
         let bus = Arc::new(bus);
         let log = Arc::clone(self.log);
@@ -453,7 +459,7 @@ impl ControlStart<'_> {
             control: control.clone(),
             bus,
             health,
-            demands,
+            on_demand_orders,
         };
         prober.observe(Box::new(move |report| control.note_health(report)));
         Ok((shared, routing))

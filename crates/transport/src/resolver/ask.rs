@@ -1,6 +1,6 @@
-//! Asks name servers one question until one of them answers.
+//! Asks name servers one query until one of them answers.
 //!
-//! Owns the sockets of the question. Must never give up while a caller waits: callers decide for how long.
+//! Owns the sockets of the query. Must never give up while a caller waits: callers decide for how long.
 
 use super::fault::ResolveFault;
 use super::message::{Answer, Query, Reply};
@@ -26,14 +26,14 @@ pub(super) type Said = Result<Answer, ResolveFault>;
 #[derive(Debug)]
 pub(super) struct Abandoned;
 
-/// A question to one server; `None` if the reply is of no use.
+/// A query to one server; `None` if the reply is of no use.
 type Attempt<'a> = Pin<Box<dyn Future<Output = Option<Said>> + 'a>>;
 
 /// Asks one server after the other, beginning with the one of this number: every five seconds the next, and at once
 /// when one is out of order. When each is out of order, they are asked again after the five seconds. The last server
 /// but one may still answer.
 ///
-/// Ends unanswered when it would be time to repeat the question and it is not `wanted` any more.
+/// Ends unanswered when it would be time to repeat the query and it is not `wanted` any more.
 pub(super) async fn ask(
     servers: &[SocketAddr],
     first: usize,
@@ -97,7 +97,7 @@ async fn ask_one(server: SocketAddr, query: &Query) -> Option<Said> {
     }
 }
 
-/// Each question has a socket to itself: its port is one more thing that a forger must guess (RFC 5452, section 9.2),
+/// Each query has a socket to itself: its port is one more thing that a forger must guess (RFC 5452, section 9.2),
 /// and that nothing listens at the server shows at once.
 async fn by_datagram(server: SocketAddr, query: &Query) -> io::Result<Reply> {
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

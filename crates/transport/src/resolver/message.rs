@@ -1,7 +1,7 @@
-//! Questions for addresses and the replies to them, in the wire format of RFC 1035 and RFC 3596.
+//! Queries for addresses and the replies to them, in the wire format of RFC 1035 and RFC 3596.
 //!
 //! Must never send anything. A reply is not trusted: nothing in it may lead out of its bounds, keep the reader busy, or be
-//! taken for the reply to another question.
+//! taken for the reply to another query.
 
 use super::fault::ResolveFault;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Srv = 33,
 }
 
-/// A question, ready to be sent.
+/// A query, ready to be sent.
 #[derive(Debug)]
 pub(super) struct Query {
     kind: Kind,
@@ -43,7 +43,7 @@ pub(super) enum Reply {
     Truncated,
     /// The server refuses.
     Fault(ResolveFault),
-    /// The server could not read the question, or its reply cannot be read. nginx waits on; another server may do
+    /// The server could not read the query, or its reply cannot be read. nginx waits on; another server may do
     /// better.
     Useless,
     /// The name's addresses or alias.
@@ -83,7 +83,7 @@ impl Default for Answer {
 }
 
 impl Query {
-    /// A question with this number, for a name without the root's dot. There is none for what cannot be a name.
+    /// A query with this number, for a name without the root's dot. There is none for what cannot be a name.
     pub(super) fn new(id: u16, name: &[u8], kind: Kind) -> Option<Query> {
         // Each dot becomes the length of what follows it; the first length and the root's are new.
         let name_length = name.len() + 2;
@@ -118,7 +118,7 @@ impl Query {
         &self.framed
     }
 
-    /// Reads a message as the reply to this question; `None` if it is not.
+    /// Reads a message as the reply to this query; `None` if it is not.
     pub(super) fn read(&self, message: &[u8]) -> Option<Reply> {
         let asked = self.datagram();
         let (id, rest) = message.split_at_checked(2)?;

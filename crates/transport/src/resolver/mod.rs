@@ -1,6 +1,6 @@
 //! Host names at run time: what nginx does with its `resolver` directive.
 //!
-//! Owns the questions that a worker thread has put to name servers, and the answers it holds. It must never ask the
+//! Owns the queries that a worker thread has put to name servers, and the answers it holds. It must never ask the
 //! system's resolver (only configurations do, when they are loaded), try a name below a search domain, or hold a refusal:
 //! nginx forgets one as soon as it is delivered.
 
@@ -9,10 +9,10 @@ mod cache;
 mod fault;
 mod message;
 mod name;
-mod questions;
 mod random;
 #[cfg(test)]
 mod tests;
+mod uncached;
 
 use ask::ask;
 use cache::{Found, Names};
@@ -21,7 +21,6 @@ pub use fault::ResolveFault;
 pub use message::ServiceRecord;
 use message::{Answer, Kind, Query};
 use name::{LONGEST_HOLD_MS, MAX_ALIASES, canonical};
-pub use questions::{AddressFamily, Questions, Told};
 use random::Random;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -32,11 +31,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
+pub use uncached::{AddressFamily, DnsAnswer, UncachedResolver};
 
 /// For how many names answers are held, for each `resolver`.
 const HELD_NAMES: usize = 10_000;
 
-/// The outcome of a question.
+/// The outcome of a query.
 type Outcome = Result<Rc<Found>, ResolveFault>;
 
 /// A thread's name servers, with their answers. One `resolver` line is one directory, and equal lines share one, before and
@@ -50,7 +50,7 @@ impl Resolvers {
     /// Returns the addresses of a host, at least one: all IPv4 addresses, then all IPv6 addresses, each in the order of the
     /// answer; of an answer that was held, rotated at random.
     ///
-    /// `timeout_ms` is nginx's `resolver_timeout`; 0 is none. Runs inside a `LocalRuntime`. A question outlives a caller
+    /// `timeout_ms` is nginx's `resolver_timeout`; 0 is none. Runs inside a `LocalRuntime`. A query outlives a caller
     /// that no longer waits, until it is time to repeat it.
     ///
     /// # Errors
@@ -86,10 +86,10 @@ impl Resolvers {
     }
 }
 
-/// Receives the outcome of a question.
+/// Receives the outcome of a query.
 type Answering = watch::Receiver<Option<Outcome>>;
 
-/// The name servers of one `resolver` line, their open questions, and their answers.
+/// The name servers of one `resolver` line, their open queries, and their answers.
 #[derive(Debug)]
 struct Directory {
     spec: Resolver,
@@ -139,7 +139,7 @@ impl Directory {
         };
         match outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
-            // The question is dropped before its outcome only with the whole thread.
+            // The query is dropped before its outcome only with the whole thread.
             Ok(None) | Err(_) => Err(ResolveFault::ServerFailure),
         }
     }
@@ -176,9 +176,9 @@ impl Directory {
             None => Ok(Ok(Answer::default())),
         };
         let answers = tokio::try_join!(one(v4), one(v6));
-        // No await from here on: a question is removed and answered at once.
+        // No await from here on: a query is removed and answered at once.
         self.asked.borrow_mut().remove(&name);
-        // An abandoned question has no one left to answer.
+        // An abandoned query has no one left to answer.
         if let Ok((v4, v6)) = answers {
             let outcome = v4.and_then(|v4| self.conclude(name, v4, v6?));
             sender.send_replace(Some(outcome));

@@ -1,9 +1,9 @@
-//! Random numbers for questions to name servers.
+//! Random numbers for queries to name servers.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-/// Numbers that an outsider cannot predict: a keyed hash of a counter. One who guesses a question's number and port can
+/// Numbers that an outsider cannot predict: a keyed hash of a counter. One who guesses a query's number and port can
 /// answer it (RFC 5452, section 4).
 #[derive(Debug, Default)]
 pub(super) struct Random {

@@ -104,7 +104,7 @@ async fn refuses(own: u32) {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir(&state).unwrap();
-    let _other = crate::store::Presence::announce(&state).unwrap();
+    let _other = crate::store::ProcessEntry::announce(&state).unwrap();
     let path = folder.path().join("p.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let (control, _) = ControlHandle::start(Setup {

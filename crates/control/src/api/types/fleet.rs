@@ -22,7 +22,7 @@ pub struct Fleet {
     /// What is wrong; absent while this node follows the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<StoreFault>,
-    /// The nodes of the roster.
+    /// The member nodes.
     pub nodes: Vec<FleetNode>,
 }
 

@@ -9,7 +9,7 @@ use crate::data_plane::Watch;
 use crate::service::owner;
 use crate::service::state::ControlState;
 use crate::service::switch_state::SwitchState;
-use crate::store::{KeptHold, Presence};
+use crate::store::{KeptHold, ProcessEntry};
 use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -76,9 +76,9 @@ impl ControlState {
         of_report: impl Fn(&ServingReport, &Path) -> Option<(u64, u64)>,
     ) -> Elsewhere {
         let mut left = Elsewhere::default();
-        let Some(presence) = self.presence() else { return left };
+        let Some(process_entry) = self.process_entry() else { return left };
         let (reports, store) = (self.other_processes.reports.borrow(), switch.store_path());
-        for place in presence.others() {
+        for place in process_entry.others() {
             let report = reports.get(&place).filter(|report| owner::is_alive(&report.process));
             left.add(report.zip(store.as_deref()).and_then(|(report, store)| of_report(report, store)));
         }
@@ -106,15 +106,15 @@ impl ControlState {
 
     /// Writes this process's report if it is another one than the last, and reads those of the others.
     async fn exchange(&self, written: &mut Vec<u8>) {
-        let Some(presence) = self.presence() else { return };
+        let Some(process_entry) = self.process_entry() else { return };
         let news = match self.own_report().await {
             Some(report) => serde_json::to_vec(&report).ok().filter(|text| text != written),
             None => None,
         };
         let work = move || {
-            let wrote = news.filter(|text| presence.report(text).is_ok());
-            let others = presence.others().into_iter();
-            let read = |place: i64| Some((place, ServingReport::parse(&presence.report_of(place)?)?));
+            let wrote = news.filter(|text| process_entry.report(text).is_ok());
+            let others = process_entry.others().into_iter();
+            let read = |place: i64| Some((place, ServingReport::parse(&process_entry.report_of(place)?)?));
             (wrote, others.filter_map(read).collect())
         };
         // A thread that cannot be had is had the next time.
@@ -249,9 +249,9 @@ impl ControlState {
         is_all.then(|| (sum(|one| one.in_flight), sum(|one| one.streams)))
     }
 
-    fn presence(&self) -> Option<Arc<Presence>> {
+    fn process_entry(&self) -> Option<Arc<ProcessEntry>> {
         self.announce_process();
-        self.shared.presence.get().cloned()
+        self.shared.process_entry.get().cloned()
     }
 }
 

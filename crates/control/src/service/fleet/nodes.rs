@@ -40,7 +40,7 @@ pub struct FleetInfo {
 }
 
 impl FleetService {
-    /// Waits until all nodes of the roster follow a commit, and keeps its receipt up to date.
+    /// Waits until all member nodes follow a commit, and keeps its receipt up to date.
     pub(in crate::service) async fn nodes_follow(&self, following: &CommitProgress) {
         let deadline = Instant::now() + NODES_TIMEOUT;
         let mut seen: BTreeMap<String, NodeReceipt> = BTreeMap::new();
@@ -48,8 +48,8 @@ impl FleetService {
             let after_us = following.committed.elapsed().as_micros() as u64;
             let mut is_complete = true;
             let done = self.fleet.applied(&following.switch, following.revision);
-            let roster = self.fleet.roster();
-            for name in &roster {
+            let members = self.fleet.members();
+            for name in &members {
                 let one = seen.entry(name.clone()).or_insert_with(|| NodeReceipt::named(name));
                 match done.get(name) {
                     Some(done) if !one.applied => {
@@ -63,7 +63,7 @@ impl FleetService {
                     None => is_complete &= one.applied,
                 }
             }
-            seen.retain(|name, _| roster.contains(name));
+            seen.retain(|name, _| members.contains(name));
             let nodes: Vec<NodeReceipt> = seen.values().cloned().collect();
             let applied_us = match is_complete {
                 true => nodes.iter().filter_map(|one| one.after_us).max(),

@@ -80,7 +80,7 @@ fn limit_except(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnost
 
 /// Puts a request that has just come into a location into its `limit_except` block, if that is for its method.
 pub(super) fn apply(exchange: &mut Exchange, env: &Env<'_>) {
-    let settings = &env.config.location(exchange.route.location).settings.access;
+    let settings = &exchange.settings(env.config).access;
     if let Some((methods, block)) = *settings.limit_except
         && !methods.has(exchange.method())
     {

@@ -106,7 +106,7 @@ fn rule(b: &mut Builder<'_>, d: &conf::Directive, deny: bool) -> Result<(), Diag
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.access;
+    let settings = &exchange.settings(env.config).access;
     if settings.rules.is_empty() {
         return Verdict::Next;
     }

@@ -64,7 +64,7 @@ fn run(handler: Handler, exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict 
 }
 
 fn judge(exchange: &mut Exchange, env: &mut Env<'_>, verdict: Verdict) -> Verdict {
-    let satisfy = *env.config.location(exchange.route.location).settings.access.satisfy;
+    let satisfy = *exchange.settings(env.config).access.satisfy;
     match (verdict, satisfy) {
         (Verdict::Allow, Satisfy::All) => Verdict::Next,
         (Verdict::Allow, Satisfy::Any) => {
@@ -100,7 +100,7 @@ fn conclude(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 }
 
 fn delay(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    match *env.config.location(exchange.route.location).settings.access.auth_delay_ms {
+    match *exchange.settings(env.config).access.auth_delay_ms {
         0 => Verdict::Refuse(401),
         ms => {
             log_line::error(exchange, env, Level::Info, b"delaying unauthorized request");

@@ -59,7 +59,7 @@ const DIRECTIVES: &[Directive] = &[
 ];
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.auth.basic;
+    let settings = &exchange.settings(env.config).auth.basic;
     let (Some(realm), Some(user_file)) = (settings.realm.get(), settings.user_file.get()) else {
         return Verdict::Next;
     };

@@ -118,7 +118,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     let from = match own {
         Some(own) => own,
         None => {
-            let source = env.config.location(exchange.route.location).settings.filters.charset.source.get();
+            let source = exchange.settings(env.config).filters.charset.source.get();
             let Some(source) = source else {
                 name_charset(exchange, &to);
                 return Ok(());
@@ -158,7 +158,7 @@ fn wanted(exchange: &mut Exchange, env: &mut Env<'_>, has_own: bool) -> Vec<u8> 
     if !said.is_empty() && exchange.response.error_status == 0 {
         return said.clone();
     }
-    let settings = &env.config.location(exchange.route.location).settings.filters.charset;
+    let settings = &exchange.settings(env.config).filters.charset;
     let Some(charset) = settings.charset.get() else { return Vec::new() };
     let is_wanted = match has_own {
         true => *settings.override_own,

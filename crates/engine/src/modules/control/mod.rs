@@ -338,7 +338,7 @@ fn serve(exchange: &mut Exchange, face: ControlFace) -> Verdict {
 /// In a location that is no prefix it is the whole.
 pub fn path_below<'e>(exchange: &'e Exchange, config: &Config) -> &'e [u8] {
     let uri = exchange.request.uri.as_slice();
-    let location = config.location(exchange.route.location);
+    let location = exchange.location(config);
     if !matches!(location.modifier, Modifier::Prefix | Modifier::PrefixNoRegex | Modifier::Exact) {
         return uri;
     }

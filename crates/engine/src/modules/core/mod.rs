@@ -285,7 +285,7 @@ pub static MODULE: Module = Module {
 
 /// Runs what serves the location, if something other than files does.
 fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    match *env.config.location(exchange.route.location).settings.core.content {
+    match *exchange.settings(env.config).core.content {
         Some(handler) => handler(exchange, env),
         None => Verdict::Next,
     }
@@ -353,7 +353,7 @@ fn find_location(exchange: &mut Exchange, env: &mut Env<'_>, _: &PhaseRun) -> Ve
         return Verdict::Refuse(301);
     }
     super::settle(exchange, env);
-    let location = config.location(exchange.route.location);
+    let location = exchange.location(config);
     let limit = *location.settings.core.body.max_size;
     if limit > 0
         && !exchange.route.internal

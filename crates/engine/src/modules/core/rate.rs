@@ -62,7 +62,7 @@ fn amount(
 
 /// Asks the variables, if there are any and it was not decided before: once for each request, when its answer begins.
 pub fn settle_rates(exchange: &mut Exchange, env: &mut Env<'_>) {
-    let send = &env.config.location(exchange.route.location).settings.core.send;
+    let send = &exchange.settings(env.config).core.send;
     if let Amount::Variable(rate) = &*send.limit_rate
         && exchange.route.limit_rate.is_none()
     {
@@ -88,13 +88,11 @@ fn evaluate(template: &Template, exchange: &mut Exchange, env: &mut Env<'_>) -> 
 /// Returns the bandwidth limit in force for a request, in bytes a second; 0 is none.
 pub fn limit_rate(exchange: &Exchange, config: &Config) -> u64 {
     let set = exchange.route.limit_rate;
-    set.unwrap_or_else(|| config.location(exchange.route.location).settings.core.send.limit_rate.fixed())
+    set.unwrap_or_else(|| exchange.settings(config).core.send.limit_rate.fixed())
 }
 
 /// Returns the number of bytes that are sent before that limit applies.
 pub fn limit_rate_after(exchange: &Exchange, config: &Config) -> u64 {
     let set = exchange.route.limit_rate_after;
-    set.unwrap_or_else(|| {
-        config.location(exchange.route.location).settings.core.send.limit_rate_after.fixed()
-    })
+    set.unwrap_or_else(|| exchange.settings(config).core.send.limit_rate_after.fixed())
 }

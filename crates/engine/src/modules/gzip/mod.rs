@@ -84,7 +84,7 @@ settings! {
 
 /// Returns true if the request's answer may be compressed with gzip (ngx_http_gzip_ok).
 pub fn accepts(exchange: &Exchange, env: &Env<'_>) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.filters.gzip;
+    let settings = &exchange.settings(env.config).filters.gzip;
     let head = &exchange.request.head;
     let fields = &head.headers;
     if exchange.subrequests.is_inner() {

@@ -177,7 +177,7 @@ const FORBIDDEN: &[u8] = b"\r\n\0";
 /// Adds the location's fields to the head.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.headers;
+    let settings = &exchange.settings(config).headers;
     let safe = is_safe(exchange.response.status);
     if safe {
         settings.expires.get().apply(exchange, env);
@@ -234,7 +234,7 @@ pub fn wants_trailers(response: &Response, settings: &HeaderSettings) -> bool {
 pub fn add_trailers(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
     let safe = is_safe(exchange.response.status);
-    let trailers = &config.location(exchange.route.location).settings.headers.trailers;
+    let trailers = &exchange.settings(config).headers.trailers;
     for field in trailers.iter().filter(|field| safe || field.always) {
         let value = evaluate(exchange, env, &field.value);
         if !value.is_empty() {

@@ -9,7 +9,7 @@ use http::{Known, Version, line_end};
 /// Carries out the location's commands, after the rewriting.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
-    let commands = &config.location(exchange.route.location).settings.filters.headers_more.commands;
+    let commands = &exchange.settings(config).filters.headers_more.commands;
     if commands.is_empty() || exchange.request.head.version == Version::Http09 {
         return Verdict::Next;
     }

@@ -10,7 +10,7 @@ use http::{Known, line_end};
 /// Carries out the location's commands.
 pub(super) fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let config = env.config;
-    let commands = &config.location(exchange.route.location).settings.filters.headers_more.commands;
+    let commands = &exchange.settings(config).filters.headers_more.commands;
     for command in commands.iter().filter(|command| !command.is_input) {
         if !is_for(command, &exchange.response) {
             continue;

@@ -1,27 +1,27 @@
 //! The number of requests under way for each key of a zone.
 //!
-//! Owns the [`Seat`] by which a request is counted: it lies in the exchange and gives its place back when it is
+//! Owns the [`CountGuard`] by which a request is counted: it lies in the exchange and gives its place back when it is
 //! dropped, however the request ends.
 
-use crate::modules::limit_zone::room::{Room, State};
+use crate::modules::limit_zone::capacity::{State, ZoneCapacity};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One request's place in a zone's count; dropping it gives the place back.
 #[derive(Debug)]
-pub struct Seat {
+pub struct CountGuard {
     counts: Arc<Mutex<Counts>>,
     number: u32,
 }
 
-impl Seat {
+impl CountGuard {
     /// Returns the place that [`Counts::enter`] gave.
-    pub(super) fn new(counts: Arc<Mutex<Counts>>, number: u32) -> Seat {
-        Seat { counts, number }
+    pub(super) fn new(counts: Arc<Mutex<Counts>>, number: u32) -> CountGuard {
+        CountGuard { counts, number }
     }
 }
 
-impl Drop for Seat {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number);
     }
@@ -33,18 +33,18 @@ pub struct Counts {
     numbers: HashMap<Arc<[u8]>, u32>,
     counts: Vec<(Arc<[u8]>, u32)>,
     free: Vec<u32>,
-    room: Room,
+    capacity: ZoneCapacity,
 }
 
 /// The result of counting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// It is, under this number.
-    Seat(u32),
+    Counted(u32),
     /// There are as many as there may be.
     TooMany,
     /// The zone is full.
-    NoRoom,
+    ZoneFull,
 }
 
 /// The bytes of nginx's record beside the key: it decides how many fit in a zone.
@@ -55,7 +55,12 @@ impl State for Counts {
     const WORD: &'static str = "limit_conn_zone";
 
     fn new(size: u64) -> Counts {
-        Counts { numbers: HashMap::new(), counts: Vec::new(), free: Vec::new(), room: Room::new(size) }
+        Counts {
+            numbers: HashMap::new(),
+            counts: Vec::new(),
+            free: Vec::new(),
+            capacity: ZoneCapacity::new(size),
+        }
     }
 }
 
@@ -68,10 +73,10 @@ impl Counts {
                 return Entered::TooMany;
             }
             *count += 1;
-            return Entered::Seat(*number);
+            return Entered::Counted(*number);
         }
-        if !self.room.take(RECORD_BYTES + key.len()) {
-            return Entered::NoRoom;
+        if !self.capacity.take(RECORD_BYTES + key.len()) {
+            return Entered::ZoneFull;
         }
         let key: Arc<[u8]> = key.into();
         let number = self.free.pop().unwrap_or_else(|| {
@@ -80,7 +85,7 @@ impl Counts {
         });
         self.counts[number as usize] = (Arc::clone(&key), 1);
         self.numbers.insert(key, number);
-        Entered::Seat(number)
+        Entered::Counted(number)
     }
 
     pub(super) fn leave(&mut self, number: u32) {
@@ -88,7 +93,7 @@ impl Counts {
         *count -= 1;
         if *count == 0 {
             let key = std::mem::take(key);
-            self.room.give(RECORD_BYTES + key.len());
+            self.capacity.give(RECORD_BYTES + key.len());
             self.numbers.remove(&key);
             self.free.push(number);
         }
@@ -102,16 +107,16 @@ mod tests {
     #[test]
     fn seats_are_taken_and_given_back() {
         let mut counts = Counts::new(32 << 10);
-        let Entered::Seat(a) = counts.enter(b"a", 2) else { panic!() };
-        assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
+        let Entered::Counted(a) = counts.enter(b"a", 2) else { panic!() };
+        assert_eq!(counts.enter(b"a", 2), Entered::Counted(a));
         assert_eq!(counts.enter(b"a", 2), Entered::TooMany);
-        let Entered::Seat(b) = counts.enter(b"b", 1) else { panic!() };
+        let Entered::Counted(b) = counts.enter(b"b", 1) else { panic!() };
         assert_ne!(a, b);
         counts.leave(a);
-        assert_eq!(counts.enter(b"a", 2), Entered::Seat(a));
+        assert_eq!(counts.enter(b"a", 2), Entered::Counted(a));
         counts.leave(b);
-        assert_eq!(counts.enter(b"c", 1), Entered::Seat(b), "a free place is used again");
-        assert_eq!(counts.enter(b"b", 1), Entered::Seat(2));
+        assert_eq!(counts.enter(b"c", 1), Entered::Counted(b), "a free place is used again");
+        assert_eq!(counts.enter(b"b", 1), Entered::Counted(2));
     }
 
     #[test]
@@ -119,13 +124,13 @@ mod tests {
         let mut counts = Counts::new(32 << 10);
         let mut seats = Vec::new();
         let mut n = 0u32;
-        while let Entered::Seat(seat) = counts.enter(&n.to_be_bytes(), 1) {
-            seats.push(seat);
+        while let Entered::Counted(guard) = counts.enter(&n.to_be_bytes(), 1) {
+            seats.push(guard);
             n += 1;
         }
         assert!((400..512).contains(&n), "{n}");
-        assert_eq!(counts.enter(b"more", 1), Entered::NoRoom);
+        assert_eq!(counts.enter(b"more", 1), Entered::ZoneFull);
         counts.leave(seats[7]);
-        assert!(matches!(counts.enter(b"more", 1), Entered::Seat(_)));
+        assert!(matches!(counts.enter(b"more", 1), Entered::Counted(_)));
     }
 }

@@ -14,7 +14,7 @@ use crate::log_line;
 use crate::phase::{Phase, Verdict};
 use crate::setting::settings;
 use conf::Diagnostic;
-use counts::{Entered, Seat};
+use counts::{CountGuard, Entered};
 
 /// One `limit_conn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn limit_conn(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.limits.conn;
+    let settings = &exchange.settings(env.config).limits.conn;
     // After an internal redirect the request is counted already, or let in.
     if settings.limits.is_empty() || exchange.limits.connections.is_some() {
         return Verdict::Next;
@@ -125,14 +125,14 @@ fn count(
         exchange.limits.connections = Some(Outcome::Passed);
         let entered = zone.lock().enter(key, limit.connections);
         match entered {
-            Entered::Seat(number) => exchange.limits.seats.push(Seat::new(zone.state(), number)),
+            Entered::Counted(number) => exchange.limits.seats.push(CountGuard::new(zone.state(), number)),
             Entered::TooMany => {
                 let dry = if *settings.dry_run { ", dry run," } else { "" };
                 let text = format!("limiting connections{dry} by zone \"{}\"", zone.name);
                 log_line::error(exchange, env, *settings.log_level, text.as_bytes());
                 return refuse(exchange, settings);
             }
-            Entered::NoRoom => return refuse(exchange, settings),
+            Entered::ZoneFull => return refuse(exchange, settings),
         }
     }
     Verdict::Next

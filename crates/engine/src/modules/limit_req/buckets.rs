@@ -3,7 +3,7 @@
 //! Owns the arithmetic (excess counts thousandths of a request) and what is forgotten when there is no room. It reads
 //! no clock: the time of the loop's turn comes in.
 
-use crate::modules::limit_zone::room::{Room, State};
+use crate::modules::limit_zone::capacity::{State, ZoneCapacity};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub enum Looked {
     /// It is within the burst; the bucket of this number waits for [`Buckets::account`] or [`Buckets::release`].
     Held(u32),
     /// The zone is full of buckets that are held.
-    NoRoom,
+    ZoneFull,
 }
 
 /// The buckets of one zone, in the order of their last use.
@@ -32,7 +32,7 @@ pub struct Buckets {
     free: Vec<u32>,
     newest: u32,
     oldest: u32,
-    room: Room,
+    capacity: ZoneCapacity,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl State for Buckets {
             free: Vec::new(),
             newest: NONE,
             oldest: NONE,
-            room: Room::new(size),
+            capacity: ZoneCapacity::new(size),
         }
     }
 }
@@ -113,10 +113,10 @@ impl Buckets {
     fn begin(&mut self, key: &[u8], now_ms: i64, rate: Rate, account: bool) -> Looked {
         self.expire(now_ms, rate, false);
         let bytes = RECORD_BYTES + key.len();
-        if !self.room.take(bytes) {
+        if !self.capacity.take(bytes) {
             self.expire(now_ms, rate, true);
-            if !self.room.take(bytes) {
-                return Looked::NoRoom;
+            if !self.capacity.take(bytes) {
+                return Looked::ZoneFull;
             }
         }
         let key: Arc<[u8]> = key.into();
@@ -158,7 +158,7 @@ impl Buckets {
         self.unlink(number);
         let bucket = &mut self.buckets[number as usize];
         let key = std::mem::take(&mut bucket.key);
-        self.room.give(RECORD_BYTES + key.len());
+        self.capacity.give(RECORD_BYTES + key.len());
         self.numbers.remove(&key);
         self.free.push(number);
     }
@@ -239,12 +239,12 @@ mod tests {
         // The zone takes some hundred keys: the oldest go, but not the one that is held.
         let mut full = false;
         for n in 0..2000u32 {
-            full |= buckets.look(&n.to_be_bytes(), 0, rate, 0, true) == Looked::NoRoom;
+            full |= buckets.look(&n.to_be_bytes(), 0, rate, 0, true) == Looked::ZoneFull;
         }
         assert!(full, "the oldest is held: nothing behind it goes");
         assert_eq!(buckets.account(first, 5, rate), 0);
         for n in 0..2000u32 {
-            assert_ne!(buckets.look(&n.to_le_bytes(), 10, rate, 5000, true), Looked::NoRoom);
+            assert_ne!(buckets.look(&n.to_le_bytes(), 10, rate, 5000, true), Looked::ZoneFull);
         }
         assert_eq!(
             buckets.look(b"first", 10, rate, 5000, true),

@@ -156,7 +156,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
         return Verdict::Next;
     }
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.limits.req;
+    let settings = &exchange.settings(config).limits.req;
     if settings.limits.is_empty() {
         return Verdict::Next;
     }
@@ -182,7 +182,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
             release(zones, &settings.limits, &held);
             return limit_zone::refuse(*settings.dry_run, *settings.status, &mut exchange.limits.requests);
         }
-        Looked::NoRoom => {
+        Looked::ZoneFull => {
             let text = format!("could not allocate node in limit_req zone \"{}\"", zones.get(last).name);
             log_line::worker_error(env, Level::Alert, text.as_bytes());
             release(zones, &settings.limits, &held);
@@ -251,7 +251,7 @@ fn log(
     if !log_line::enabled(exchange, env.config, level) {
         return;
     }
-    let dry = *env.config.location(exchange.route.location).settings.limits.req.dry_run;
+    let dry = *exchange.settings(env.config).limits.req.dry_run;
     let dry = if dry { ", dry run" } else { "" };
     let (whole, rest) = (excess / 1000, excess % 1000);
     // nginx has a comma before "by zone" where it delays, and none where it refuses.

@@ -5,11 +5,11 @@
 //! next generation. What is counted is the two modules' own; a zone's lock must never be held across anything but a
 //! look-up.
 
+pub(crate) mod capacity;
 pub(crate) mod record;
-pub(crate) mod room;
 
+pub use capacity::State;
 pub use record::{LimitsRecord, Outcome};
-pub use room::State;
 
 use super::limit_conn::counts::Counts;
 use super::limit_req::buckets::{Buckets, Rate};
@@ -19,8 +19,8 @@ use crate::host::{Env, Level};
 use crate::log_line;
 use crate::phase::Verdict;
 use crate::template::Template;
+use capacity::PAGE_BYTES;
 use conf::{Diagnostic, Span, Word};
-use room::PAGE_BYTES;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One zone; `Terms` is what else its declaration says.

@@ -1,6 +1,6 @@
 //! The outcome of the limits for a request.
 
-use crate::modules::limit_conn::counts::Seat;
+use crate::modules::limit_conn::counts::CountGuard;
 
 /// The outcome of a kind of limits for a request: `$limit_req_status`, `$limit_conn_status`. `limit_conn` delays none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct LimitsRecord {
     /// The outcome of `limit_conn`.
     pub connections: Option<Outcome>,
     /// The places in `limit_conn`'s counts that the request has while it lasts.
-    pub seats: Vec<Seat>,
+    pub seats: Vec<CountGuard>,
 }
 
 impl LimitsRecord {

@@ -106,7 +106,7 @@ fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 /// Writes the request's lines to all access logs that want them.
 pub fn access(exchange: &mut Exchange, env: &mut Env<'_>) {
     let config = env.config;
-    let access = &*config.location(exchange.route.location).settings.log.access;
+    let access = &*exchange.settings(config).log.access;
     if access.off {
         return;
     }

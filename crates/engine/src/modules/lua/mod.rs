@@ -256,7 +256,7 @@ fn rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 }
 
 fn run_rewrite(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let settings = &exchange.settings(env.config).lua;
     let Some(script) = *settings.rewrite else { return Verdict::Next };
     // nginx runs rewrite_by_lua after the rewrite module, and not at all when that changed the URI.
     if exchange.route.search_again {
@@ -280,14 +280,14 @@ fn access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 }
 
 fn run_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let settings = &exchange.settings(env.config).lua;
     let Some(script) = *settings.access else { return Verdict::Next };
     run(exchange, env, script, ScriptPhase::Access)
 }
 
 /// `content_by_lua*`: the location's content handler.
 pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.lua;
+    let settings = &exchange.settings(env.config).lua;
     let Some(script) = *settings.content else { return Verdict::Next };
     run(exchange, env, script, ScriptPhase::Content)
 }
@@ -296,7 +296,7 @@ pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 fn run(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId, phase: ScriptPhase) -> Verdict {
     let config = env.config;
     if !exchange.script.waiting {
-        let wants_body = *config.location(exchange.route.location).settings.lua.need_request_body;
+        let wants_body = *exchange.settings(config).lua.need_request_body;
         if wants_body && !exchange.request.body_settled() {
             return match exchange.route.wake.take() {
                 None => Verdict::Wait(Effect::ReadBody),
@@ -396,7 +396,7 @@ pub fn set(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Resu
 
 fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
     let config = env.config;
-    let Some(script) = *config.location(exchange.route.location).settings.lua.header_filter else {
+    let Some(script) = *exchange.settings(config).lua.header_filter else {
         return Ok(());
     };
     let before = exchange.script.phase;
@@ -417,7 +417,7 @@ fn filter_header(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadR
 /// The script failed: the answer cannot go on.
 pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), FilterFailed> {
     let config = env.config;
-    let Some(script) = *config.location(exchange.route.location).settings.lua.body_filter else {
+    let Some(script) = *exchange.settings(config).lua.body_filter else {
         return Ok(());
     };
     let before = exchange.script.phase;
@@ -449,7 +449,7 @@ pub fn balance(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> 
 /// `log_by_lua*`: after the answer, before the access log.
 fn log(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
-    if let Some(script) = *config.location(exchange.route.location).settings.lua.log {
+    if let Some(script) = *exchange.settings(config).lua.log {
         exchange.script.phase = ScriptPhase::Log;
         env.host.script(config, exchange, ScriptCall::Start(script));
     }

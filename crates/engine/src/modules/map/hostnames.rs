@@ -16,31 +16,31 @@ pub(crate) struct Keys {
 
 /// The reason why a key cannot be added.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum KeyFault {
+pub(crate) enum HostnameFault {
     /// It is there already.
     Conflict,
     /// A `*` in the wrong place, or an empty label.
     Invalid,
 }
 
-fn add(table: &mut HashMap<Box<[u8]>, u32>, key: &[u8], value: u32) -> Result<(), KeyFault> {
+fn add(table: &mut HashMap<Box<[u8]>, u32>, key: &[u8], value: u32) -> Result<(), HostnameFault> {
     match table.insert(key.into(), value) {
         None => Ok(()),
-        Some(_) => Err(KeyFault::Conflict),
+        Some(_) => Err(HostnameFault::Conflict),
     }
 }
 
 impl Keys {
     /// Adds a literal key.
-    pub(crate) fn add(&mut self, key: &[u8], value: u32) -> Result<(), KeyFault> {
+    pub(crate) fn add(&mut self, key: &[u8], value: u32) -> Result<(), HostnameFault> {
         add(&mut self.exact, key, value)
     }
 
     /// Adds a host name that may have a wildcard.
-    pub(crate) fn add_host(&mut self, name: &[u8], value: u32) -> Result<(), KeyFault> {
+    pub(crate) fn add_host(&mut self, name: &[u8], value: u32) -> Result<(), HostnameFault> {
         let stars = name.iter().filter(|byte| **byte == b'*').count();
         if stars > 1 || name.contains(&0) || name.windows(2).any(|pair| pair == b"..") {
-            return Err(KeyFault::Invalid);
+            return Err(HostnameFault::Invalid);
         }
         match name {
             [b'.', rest @ ..] if !rest.is_empty() => {
@@ -53,7 +53,7 @@ impl Keys {
             [prefix @ .., b'*'] if prefix.ends_with(b".") && prefix.len() > 1 => {
                 add(&mut self.trailing, prefix, value)
             }
-            _ if stars > 0 => Err(KeyFault::Invalid),
+            _ if stars > 0 => Err(HostnameFault::Invalid),
             name => add(&mut self.exact, name, value),
         }
     }
@@ -122,11 +122,11 @@ mod tests {
     fn conflicting_names_and_misplaced_stars_are_refused() {
         let mut keys = Keys::default();
         keys.add_host(b".example.com", 0).unwrap();
-        assert_eq!(keys.add_host(b"example.com", 1), Err(KeyFault::Conflict));
-        assert_eq!(keys.add_host(b"*.example.com", 1), Err(KeyFault::Conflict));
-        assert_eq!(keys.add_host(b".example.com", 1), Err(KeyFault::Conflict));
+        assert_eq!(keys.add_host(b"example.com", 1), Err(HostnameFault::Conflict));
+        assert_eq!(keys.add_host(b"*.example.com", 1), Err(HostnameFault::Conflict));
+        assert_eq!(keys.add_host(b".example.com", 1), Err(HostnameFault::Conflict));
         for name in ["a.*.b", "*", "*a", "a*", "*.a.*", "a..b", "*."] {
-            assert_eq!(keys.add_host(name.as_bytes(), 1), Err(KeyFault::Invalid), "{name}");
+            assert_eq!(keys.add_host(name.as_bytes(), 1), Err(HostnameFault::Invalid), "{name}");
         }
         assert_eq!(keys.add(b"*", 2), Ok(()));
         assert_eq!(keys.find(b"*"), Some(2));

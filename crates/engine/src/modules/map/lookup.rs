@@ -1,6 +1,6 @@
 //! `map`: texts, patterns and host names, each with a value (ngx_http_map_module).
 
-use super::hostnames::{KeyFault, Keys};
+use super::hostnames::{HostnameFault, Keys};
 use super::{Computed, define, entry};
 use crate::config::Builder;
 use crate::exchange::Exchange;
@@ -153,11 +153,11 @@ impl Draft {
         added.map_err(|fault| {
             let shown = String::from_utf8_lossy(&text);
             match fault {
-                KeyFault::Conflict => {
+                HostnameFault::Conflict => {
                     Diagnostic::error(key.span, format!("conflicting parameter \"{shown}\""))
                         .label("this text has a value already; case makes no difference")
                 }
-                KeyFault::Invalid => {
+                HostnameFault::Invalid => {
                     Diagnostic::error(key.span, format!("invalid hostname or wildcard \"{shown}\""))
                         .help("put the * at the beginning (*.example.com) or at the end (www.example.*)")
                 }

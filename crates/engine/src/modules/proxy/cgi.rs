@@ -115,7 +115,7 @@ pub(crate) fn append_path_info(exchange: &mut Exchange, env: &mut Env<'_>, out: 
 }
 
 fn settings<'c>(exchange: &Exchange, env: &Env<'c>) -> &'c CgiSettings {
-    &super::PassKind::FastCgi.of(&env.config.location(exchange.route.location).settings).cgi
+    &super::PassKind::FastCgi.of(exchange.settings(env.config)).cgi
 }
 
 /// Returns the parts of the URI; `Some(None)` if it is not split, `None` if the expression gives up.

@@ -21,7 +21,7 @@ pub fn early_hints(
     bytes: u64,
     out: &mut Vec<u8>,
 ) {
-    let settings = &env.config.location(exchange.route.location).settings;
+    let settings = exchange.settings(env.config);
     let version = exchange.request.head.version;
     if head.status != EARLY_HINTS || settings.proxy.kind.gateway().is_some() {
         return;

@@ -17,7 +17,7 @@ pub fn local_address(text: &[u8]) -> Option<SocketAddr> {
 /// Returns the local address of the request's connections; `None` leaves it to the system, as nginx does where a variable holds
 /// none.
 pub fn local_address_of(exchange: &mut Exchange, env: &mut Env<'_>) -> Option<SocketAddr> {
-    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(env.config).proxy;
     let template = settings.connection.bind.get().as_ref()?;
     let found = with_value(template, exchange, env, |text| local_address(text).ok_or_else(|| text.to_vec()));
     match found {

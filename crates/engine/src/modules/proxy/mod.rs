@@ -49,7 +49,9 @@ pub use names::NameSet;
 pub(in crate::modules) use pass::read_pass;
 pub use pass::{Destination, Pass};
 pub use plan::{Plan, Target, plan, upstream_url};
-pub use relay::{Progress, Relay, default_temp_path, may_retry, relay, temp_path, tries_limit, wanted_retry};
+pub use relay::{
+    Relay, TryProgress, default_temp_path, may_retry, relay, temp_path, tries_limit, wanted_retry,
+};
 pub use request::sends_head;
 pub use response::{AnswerFraming, Disposition, accept_head, accept_trailers, framing};
 pub use rewrite::{Pattern, Redirects, Rule};
@@ -243,7 +245,7 @@ pub fn request_head(
     plan: &Plan,
     out: &mut Vec<u8>,
 ) -> Result<usize, u16> {
-    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(env.config).proxy;
     let Some(pass) = &settings.pass else { return Err(500) };
     match settings.kind.gateway() {
         Some(gateway) => request_cgi::request_params(exchange, env, settings, gateway, out),
@@ -318,7 +320,7 @@ pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 /// another body is sent or
 /// none, nor if it has no known length and the upstream is spoken to in HTTP/1.0, which has no chunks.
 pub fn streams_body(exchange: &Exchange, env: &Env<'_>) -> bool {
-    let request = &env.config.location(exchange.route.location).settings.proxy.request;
+    let request = &exchange.settings(env.config).proxy.request;
     !*request.buffering
         && request.body.is_none()
         && *request.pass_body

@@ -55,7 +55,7 @@ pub struct Plan {
 /// can resolve.
 pub fn plan(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<Plan, u16> {
     let config = env.config;
-    let Some(pass) = &config.location(exchange.route.location).settings.proxy.pass else { return Err(500) };
+    let Some(pass) = &exchange.settings(config).proxy.pass else { return Err(500) };
     let Pass { kind, host_header, port, to, over_tls, .. } = &**pass;
     match to {
         Destination::Group(group) => {
@@ -151,7 +151,7 @@ fn read(
         return Ok((Target::Address { address, name }, over_tls, uri));
     }
     debug_assert_eq!(url.kind, HostKind::Name);
-    if env.config.location(exchange.route.location).settings.core.resolver.is_none() {
+    if exchange.settings(env.config).core.resolver.is_none() {
         log_line::error(
             exchange,
             env,

@@ -37,8 +37,7 @@ pub struct Relay {
 /// Returns how the response's body is passed on. Valid once the head is accepted.
 pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
     core::settle_rates(exchange, env);
-    let ProxySettings { buffers, compiled, .. } =
-        &env.config.location(exchange.route.location).settings.proxy;
+    let ProxySettings { buffers, compiled, .. } = &exchange.settings(env.config).proxy;
     let limit_rate = match &*buffers.limit_rate {
         Some(rate) => with_value(rate, exchange, env, conf::value::parse_buffer_size).unwrap_or(0),
         None => 0,
@@ -57,7 +56,7 @@ pub fn relay(exchange: &mut Exchange, env: &mut Env<'_>) -> Relay {
 
 /// Returns the directory for the temporary file of an answer.
 pub fn temp_path(exchange: &Exchange, config: &Config) -> PathBuf {
-    let settings = &config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(config).proxy;
     let set = &settings.buffers.temp_path;
     set.as_ref().map_or_else(|| config.prefix.join(default_temp_path(settings.kind)), Clone::clone)
 }
@@ -69,7 +68,7 @@ pub fn default_temp_path(kind: PassKind) -> String {
 
 /// The state of a request after a try, as far as only the server knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct TryProgress {
     /// Any byte of the request went out in this try.
     pub request_sent: bool,
     /// The body was passed on while it came, so it cannot be sent again.
@@ -87,7 +86,7 @@ pub fn tries_limit(exchange: &Exchange, env: &Env<'_>) -> Option<u32> {
 }
 
 /// Returns whether a try that failed like this is followed by another (`proxy_next_upstream`).
-pub fn may_retry(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, progress: Progress) -> bool {
+pub fn may_retry(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, progress: TryProgress) -> bool {
     let retry = &settings(exchange, env).retry;
     let state = TryState {
         non_idempotent: retry::is_non_idempotent(exchange.method()),
@@ -106,12 +105,12 @@ pub fn wanted_retry(
     exchange: &Exchange,
     env: &Env<'_>,
     head: &ResponseHead,
-    progress: Progress,
+    progress: TryProgress,
 ) -> Option<TryFailure> {
     let failure = TryFailure::from_status(head.status)?;
     may_retry(exchange, env, failure, progress).then_some(failure)
 }
 
 fn settings<'a>(exchange: &Exchange, env: &Env<'a>) -> &'a ProxySettings {
-    &env.config.location(exchange.route.location).settings.proxy
+    &exchange.settings(env.config).proxy
 }

@@ -256,7 +256,7 @@ pub(super) fn body_length(exchange: &Exchange) -> Length {
 /// Returns whether the method, from `proxy_method` or the client, gets a response without a body.
 pub fn sends_head(exchange: &mut Exchange, env: &mut Env<'_>) -> bool {
     let config = env.config;
-    match &*config.location(exchange.route.location).settings.proxy.request.method {
+    match &*exchange.settings(config).proxy.request.method {
         Some(method) => with_value(method, exchange, env, |method| method.eq_ignore_ascii_case(b"HEAD")),
         None => exchange.method().eq_ignore_ascii_case(b"HEAD") && !cache::fetches_with_get(exchange),
     }

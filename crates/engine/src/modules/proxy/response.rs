@@ -94,7 +94,7 @@ pub fn framing(
         log_line::error(exchange, env, Level::Error, &line);
         TryFailure::InvalidHeader
     })?;
-    let proxy = &env.config.location(exchange.route.location).settings.proxy;
+    let proxy = &exchange.settings(env.config).proxy;
     let protocol = proxy.protocol();
     // FastCGI has no way to pass bytes both ways.
     if head.status == 101 && (protocol == Protocol::FastCgi || !asked_for(exchange, &head.headers)) {
@@ -178,7 +178,7 @@ pub fn accept_head(
     head: &mut ResponseHead,
 ) -> Disposition {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings;
+    let settings = exchange.settings(config);
     let proxy = &settings.proxy;
     // No copy: the head has the last answer's memory for its next fields.
     std::mem::swap(&mut exchange.upstream.headers, &mut head.headers);
@@ -362,7 +362,7 @@ fn copy_special(
         Known::Location if !redirects.is_empty() => {
             let mut text = value.to_vec();
             let changed = rewrite::apply(redirects, exchange, env, &mut text, 0);
-            let absolute = *env.config.location(exchange.route.location).settings.core.absolute_redirect;
+            let absolute = *exchange.settings(env.config).core.absolute_redirect;
             if changed && absolute && text.starts_with(b"/") {
                 // It takes its place, made absolute, where redirects of our own have it.
                 exchange.response.location = Some(text);
@@ -444,7 +444,7 @@ fn heed_charset(exchange: &mut Exchange, env: &mut Env<'_>, settings: &ProxySett
 
 /// Takes the trailers that came after a chunked body, and passes them on if `proxy_pass_trailers` says so.
 pub fn accept_trailers(exchange: &mut Exchange, env: &mut Env<'_>, trailers: &Headers) {
-    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(env.config).proxy;
     let Exchange { upstream, response, .. } = exchange;
     upstream.trailers.clear();
     for (known, name, value) in trailers.iter() {

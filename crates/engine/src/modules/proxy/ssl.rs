@@ -115,7 +115,7 @@ pub(crate) fn check(settings: &ProxySettings, kind: PassKind, at: Option<Span>) 
 /// the port that it may have. `host` is what a script names, if it names any. To be called after [`super::plan`].
 pub fn upstream_name(exchange: &mut Exchange, env: &mut Env<'_>, host: &[u8], out: &mut Vec<u8>) {
     let config = env.config;
-    match config.location(exchange.route.location).settings.proxy.ssl.name.get() {
+    match exchange.settings(config).proxy.ssl.name.get() {
         Some(name) => name.append(exchange, env, out),
         None if !host.is_empty() => out.extend_from_slice(host),
         None => out.extend_from_slice(&exchange.upstream.proxy_host.text),

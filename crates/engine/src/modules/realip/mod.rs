@@ -143,7 +143,7 @@ fn real_ip_header(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagno
 }
 
 fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.realip;
+    let settings = &exchange.settings(env.config).realip;
     if settings.from.is_empty() || exchange.realip.is_changed() {
         return Verdict::Next;
     }

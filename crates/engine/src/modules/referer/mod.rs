@@ -7,7 +7,7 @@
 mod tests;
 
 use super::Module;
-use super::map::hostnames::{KeyFault, Keys};
+use super::map::hostnames::{HostnameFault, Keys};
 use crate::config::Builder;
 use crate::directive::{Apply, Args, Contexts, Directive};
 use crate::exchange::Exchange;
@@ -131,10 +131,10 @@ impl Referers {
                 Arc::make_mut(&mut self.paths).push(path.into());
                 Ok(())
             }
-            Err(KeyFault::Invalid) => {
+            Err(HostnameFault::Invalid) => {
                 Err(Diagnostic::error(span, format!("invalid hostname or wildcard \"{shown}\"")))
             }
-            Err(KeyFault::Conflict) => {
+            Err(HostnameFault::Conflict) => {
                 Err(Diagnostic::error(span, format!("conflicting parameter \"{shown}\"")))
             }
         }
@@ -185,7 +185,7 @@ fn finish(b: &mut Builder<'_>) {
 /// `$invalid_referer`.
 pub(crate) fn append_invalid(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
     let config = env.config;
-    let Some(referers) = config.location(exchange.route.location).settings.referer.referers.get() else {
+    let Some(referers) = exchange.settings(config).referer.referers.get() else {
         return true;
     };
     let Some(valid) = is_valid(referers, exchange.request.head.headers.get(Known::Referer)) else {

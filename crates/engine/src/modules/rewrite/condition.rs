@@ -110,7 +110,7 @@ impl Condition {
             }
             Condition::File { path, test, negated } => {
                 let mut whole = Vec::new();
-                let files = &env.config.location(exchange.route.location).settings.static_files;
+                let files = &exchange.settings(env.config).static_files;
                 let kept = files.open_cache.kept();
                 let is_there = confine::append_in_rewrite(path, exchange, env, quote, &mut whole).is_ok()
                     && test.holds(env, &whole, kept);

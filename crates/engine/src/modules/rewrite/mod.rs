@@ -128,7 +128,7 @@ fn server(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
 
 fn location(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let config = env.config;
-    let operations = &config.location(exchange.route.location).settings.rewrite.operations;
+    let operations = &exchange.settings(config).rewrite.operations;
     if operations.is_empty() {
         return Verdict::Next;
     }
@@ -310,7 +310,7 @@ fn rewrite(
 
 /// `rewrite_log`.
 fn log_rewrite(exchange: &mut Exchange, env: &mut Env<'_>, text: &[u8]) {
-    if *env.config.location(exchange.route.location).settings.rewrite.log {
+    if *exchange.settings(env.config).rewrite.log {
         let line = [b"rewritten data: \"", text, b"\""].concat();
         log_line::error(exchange, env, Level::Notice, &line);
     }
@@ -383,5 +383,5 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, status: u16, text: Option<
 }
 
 fn has_error_page(exchange: &Exchange, env: &Env<'_>, status: u16) -> bool {
-    env.config.location(exchange.route.location).settings.error_page.page_for(status).is_some()
+    exchange.settings(env.config).error_page.page_for(status).is_some()
 }

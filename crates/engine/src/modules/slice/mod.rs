@@ -47,7 +47,7 @@ const DIRECTIVES: &[Directive] =
 /// Appends `$slice_range`: the piece that the request fetches. Returns false where nothing is fetched in pieces.
 pub(crate) fn range(exchange: &mut Exchange, env: &Env<'_>, out: &mut Vec<u8>) -> bool {
     if exchange.subrequests.slice.is_none() {
-        let size = *env.config.location(exchange.route.location).settings.filters.slice.size;
+        let size = *exchange.settings(env.config).filters.slice.size;
         if exchange.subrequests.is_inner() || exchange.response.status != 0 || size == 0 {
             return false;
         }

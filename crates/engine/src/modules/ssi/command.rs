@@ -194,7 +194,7 @@ fn include(
         if expression::is_unset(exchange, &name) {
             expression::set(exchange, env, &name, Vec::new())?;
         }
-        let settings = &env.config.location(exchange.route.location).settings.filters.ssi;
+        let settings = &exchange.settings(env.config).filters.ssi;
         request.kept = usize::try_from(*settings.output_buffer_size).unwrap_or(usize::MAX);
         machine.awaited = Some(name);
     }

@@ -51,7 +51,7 @@ settings! {
 
 /// Decides if commands are looked for, and changes the head for that.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.ssi;
+    let settings = &exchange.settings(env.config).filters.ssi;
     let response = &exchange.response;
     if !*settings.on
         || response.content_length == Some(0)
@@ -74,7 +74,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
 
 /// Begins to look for commands.
 pub(crate) fn begin(exchange: &mut Exchange, env: &Env<'_>) {
-    let settings = &env.config.location(exchange.route.location).settings.filters.ssi;
+    let settings = &exchange.settings(env.config).filters.ssi;
     let value_length = usize::try_from(*settings.value_length).unwrap_or(usize::MAX);
     exchange.output.chain.push(BodyFilter::Ssi(Box::new(SsiMachine::new(value_length))));
 }
@@ -87,7 +87,7 @@ pub(super) fn run(
     input: &mut &[u8],
     out: &mut Vec<u8>,
 ) -> Flow {
-    let silent = *env.config.location(exchange.route.location).settings.filters.ssi.silent_errors;
+    let silent = *exchange.settings(env.config).filters.ssi.silent_errors;
     if std::mem::take(&mut machine.has_failed) && !silent {
         out.extend_from_slice(&machine.error_text);
     }

@@ -5,7 +5,7 @@ use super::files::{self, SslText};
 use super::settings::{SslCache, SslSettings, TlsVersions};
 use super::source::SslSource;
 use crate::config::{Builder, invalid_choice, invalid_value, number, once};
-use crate::directive::{Args, Code, Contexts, Directive};
+use crate::directive::{ApplyCode, Args, Contexts, Directive};
 use crate::setting::Setting;
 use crate::ssl_file::SslFile;
 use crate::tls_session::VerifyClient;
@@ -23,7 +23,7 @@ fn file(
 }
 
 /// A directive that is refused by its name, but for `off`.
-const fn refused(name: &'static str, args: Args, syntax: &'static str, code: Code) -> Directive {
+const fn refused(name: &'static str, args: Args, syntax: &'static str, code: ApplyCode) -> Directive {
     Directive::new(name, Contexts::HS, args, syntax, code)
 }
 

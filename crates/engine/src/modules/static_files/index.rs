@@ -27,7 +27,7 @@ fn search(exchange: &mut Exchange, env: &mut Env<'_>, found: &mut Vec<u8>) -> Ve
     let config = env.config;
     let mut directory = None;
     let mut directory_tested = false;
-    for name in config.location(exchange.route.location).settings.static_files.index.iter() {
+    for name in exchange.settings(config).static_files.index.iter() {
         if let Some(absolute @ [b'/', ..]) = name.constant() {
             return redirect(exchange, env, absolute);
         }
@@ -121,7 +121,7 @@ fn missing(exchange: &Exchange, env: &mut Env<'_>, file: &[u8], errno: i32) -> V
         log_path(exchange, env, Level::Error, ("\"", file, "\" is forbidden"), Some(errno));
         return Verdict::Refuse(403);
     }
-    if *env.config.location(exchange.route.location).settings.static_files.log_not_found {
+    if *exchange.settings(env.config).static_files.log_not_found {
         log_path(exchange, env, Level::Error, ("\"", file, "\" is not found"), Some(errno));
     }
     Verdict::Refuse(404)

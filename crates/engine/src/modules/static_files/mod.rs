@@ -111,7 +111,7 @@ pub fn set_content_type(exchange: &mut Exchange, env: &mut Env<'_>) {
     if exchange.response.content_type.as_ref().is_some_and(|kind| !kind.is_empty()) {
         return;
     }
-    let settings = &env.config.location(exchange.route.location).settings.static_files;
+    let settings = &exchange.settings(env.config).static_files;
     let kind = match extension(&exchange.request.uri) {
         b"" => None,
         extension => settings.types.get().get(extension),

@@ -56,7 +56,7 @@ pub struct SymlinkRule {
 
 /// Returns how the URI is appended to the directory in the request's location.
 pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
-    let root = &config.location(exchange.route.location).settings.static_files.root;
+    let root = &exchange.settings(config).static_files.root;
     root.get().as_ref().map_or(Join::Whole, |root| root.join)
 }
 
@@ -67,7 +67,7 @@ pub fn join_of(exchange: &Exchange, config: &Config) -> Join {
 pub fn append_root(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> Result<(), Climbs> {
     let config = env.config;
     let start = out.len();
-    match config.location(exchange.route.location).settings.static_files.root.get() {
+    match exchange.settings(config).static_files.root.get() {
         None => out.extend_from_slice(b"html"),
         Some(root) => match root.text.constant() {
             // Made absolute when the configuration was read; `root /;` is the empty text.
@@ -93,7 +93,7 @@ pub fn can_map(exchange: &Exchange, env: &mut Env<'_>) -> bool {
     if !exchange.route.rewritten || join_of(exchange, env.config) == Join::Whole {
         return true;
     }
-    let location = &env.config.location(exchange.route.location).name;
+    let location = &exchange.location(env.config).name;
     let words =
         ("\"alias\" cannot be used in location \"", location.as_slice(), "\" where URI was rewritten");
     log_path(exchange, env, Level::Alert, words, None);
@@ -132,7 +132,7 @@ pub fn open(
     stat_only: bool,
 ) -> Result<Opened, FileError> {
     let config = env.config;
-    let settings = &config.location(exchange.route.location).settings.static_files;
+    let settings = &exchange.settings(config).static_files;
     let (rule, kept) = (settings.disable_symlinks.get(), settings.open_cache.kept());
     let mut request = OpenRequest { path, stat_only, symlinks: rule.treatment, trusted_prefix: 0, kept };
     if let Some(from) = &rule.from {

@@ -7,7 +7,7 @@ use crate::phase::{self, Verdict};
 
 /// The handler of the content phase, before that of `index`.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings.static_files.listing;
+    let settings = &exchange.settings(env.config).static_files.listing;
     if !*settings.random
         || exchange.request.uri.last() != Some(&b'/')
         || !matches!(exchange.method(), b"GET" | b"HEAD" | b"POST")

@@ -51,7 +51,7 @@ fn answer(exchange: &mut Exchange, env: &mut Env<'_>, path: &mut Vec<u8>, is_pos
     if !exchange.request.body_settled() {
         exchange.request.discard_wanted = true;
     }
-    let wants_etag = *env.config.location(exchange.route.location).settings.static_files.etag;
+    let wants_etag = *exchange.settings(env.config).static_files.etag;
     let response = &mut exchange.response;
     response.status = 200;
     response.content_length = Some(opened.len);
@@ -93,7 +93,7 @@ fn refuse(exchange: &Exchange, env: &mut Env<'_>, path: &[u8], error: FileError)
         libc::EACCES | libc::EMLINK | libc::ELOOP => (Level::Error, 403),
         _ => (Level::Crit, 500),
     };
-    if status != 404 || *env.config.location(exchange.route.location).settings.static_files.log_not_found {
+    if status != 404 || *exchange.settings(env.config).static_files.log_not_found {
         log_failure(exchange, env, level, path, error);
     }
     Verdict::Refuse(status)

@@ -67,7 +67,7 @@ fn finish(b: &mut Builder<'_>) {
 
 /// Decides if the answer is searched, and changes its head for that.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.sub;
+    let settings = &exchange.settings(env.config).filters.sub;
     let response = &exchange.response;
     if settings.pairs.is_empty()
         || response.content_length == Some(0)
@@ -106,7 +106,7 @@ pub(super) fn run(
     out: &mut Vec<u8>,
 ) -> Flow {
     search.give(std::mem::take(input));
-    let pairs = &env.config.location(exchange.route.location).settings.filters.sub.pairs;
+    let pairs = &exchange.settings(env.config).filters.sub.pairs;
     while let Found::Pair(number) = search.next(is_last, out) {
         let value = search.value(number).get_or_insert_with(|| match pairs.get().get(number) {
             Some(pair) => pair.value.value(exchange, env),

@@ -48,7 +48,7 @@ fn wait(exchange: &mut Exchange, env: &mut Env<'_>, early: bool) -> Verdict {
 #[cold]
 fn held(exchange: &mut Exchange, env: &mut Env<'_>, early: bool, tables: &Tables) -> Verdict {
     let config = env.config;
-    if config.location(exchange.route.location).settings.proxy.pass.is_none() {
+    if exchange.settings(config).proxy.pass.is_none() {
         return Verdict::Next;
     }
     let before = exchange.switches.progress();

@@ -95,7 +95,7 @@ static SEQUENCE_V2: AtomicU32 = AtomicU32::new(0x0303_0302);
 
 /// Gives the client its cookie.
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {
-    let settings = &env.config.location(exchange.route.location).settings.filters.userid;
+    let settings = &exchange.settings(env.config).filters.userid;
     if *settings.mode < Mode::V1 {
         return Ok(());
     }
@@ -148,7 +148,7 @@ fn look(exchange: &mut Exchange, env: &mut Env<'_>) {
     if std::mem::replace(&mut exchange.userid.looked, true) {
         return;
     }
-    let settings = &env.config.location(exchange.route.location).settings.filters.userid;
+    let settings = &exchange.settings(env.config).filters.userid;
     let headers = &exchange.request.head.headers;
     let found = headers.get_all(Known::Cookie).find_map(|field| {
         let value = http::cookie::find([field], settings.name.get())?;
@@ -187,7 +187,7 @@ fn is_one(identifier: &Identifier) -> bool {
 
 /// Decides which identifier the client is to get, if it is to get one.
 fn give(exchange: &mut Exchange, env: &mut Env<'_>) {
-    let settings = &env.config.location(exchange.route.location).settings.filters.userid;
+    let settings = &exchange.settings(env.config).filters.userid;
     if exchange.userid.given.is_some() {
         return;
     }
@@ -256,7 +256,7 @@ fn shown(name: &[u8], identifier: &Identifier) -> Vec<u8> {
 
 /// Appends `$uid_got`; false if the client has sent none.
 pub(crate) fn append_got(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.filters.userid;
+    let settings = &exchange.settings(env.config).filters.userid;
     if *settings.mode == Mode::Off {
         return false;
     }
@@ -268,7 +268,7 @@ pub(crate) fn append_got(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut V
 
 /// Appends `$uid_set`; false if the client gets none.
 pub(crate) fn append_set(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.filters.userid;
+    let settings = &exchange.settings(env.config).filters.userid;
     if *settings.mode < Mode::V1 {
         return false;
     }

@@ -8,7 +8,7 @@ use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{self, FrameHeader};
 use crate::h2::hpack::HpackError;
 use crate::h2::limits::{MAX_BLOCK_BYTES, MAX_CONTINUATIONS, MAX_RESPONSE_CONTINUATIONS};
-use crate::h2::window::{INITIAL_WINDOW, Window};
+use crate::h2::window::{FlowWindow, INITIAL_WINDOW};
 use crate::request::{H2Head, H2HeadFault};
 
 type Result<T> = std::result::Result<T, ConnectionFault>;
@@ -122,7 +122,7 @@ impl H2Connection {
         }
         self.streams.open(OpenStream {
             id,
-            send: Window::new(self.peer.initial_window),
+            send: FlowWindow::new(self.peer.initial_window),
             receive: self.first_window(),
             held: 0,
             due: 0,
@@ -135,8 +135,8 @@ impl H2Connection {
     }
 
     /// Returns how much may come on a new stream: until the peer knows our settings, it takes the window for the usual one.
-    pub(super) fn first_window(&self) -> Window {
-        Window::new(match self.peer.has_ours {
+    pub(super) fn first_window(&self) -> FlowWindow {
+        FlowWindow::new(match self.peer.has_ours {
             true => self.limits.initial_window,
             false => self.limits.initial_window.max(INITIAL_WINDOW),
         })

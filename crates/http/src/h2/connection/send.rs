@@ -6,7 +6,7 @@ use crate::h2::error::ErrorCode;
 use crate::h2::frame::{self, ACK, END_STREAM, FrameHeader, FrameKind, MAX_PAYLOAD_BYTES};
 use crate::h2::hpack::FORGET_TABLE;
 use crate::h2::limits::MAX_BUFFERED;
-use crate::h2::window::{MAX_WINDOW, Window};
+use crate::h2::window::{FlowWindow, MAX_WINDOW};
 
 /// How wide a stream's window is once something reads its body.
 const READING_WINDOW: u32 = 64 << 10;
@@ -36,7 +36,7 @@ impl H2Connection {
         self.last_stream = id;
         self.streams.open(OpenStream {
             id,
-            send: Window::new(self.peer.initial_window),
+            send: FlowWindow::new(self.peer.initial_window),
             receive: self.first_window(),
             held: 0,
             due: 0,

@@ -5,7 +5,7 @@ use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{self, PREFACE, setting};
 use crate::h2::hpack::HpackDecoder;
 use crate::h2::limits::{Allowance, H2Limits, MAX_BUFFERED, MAX_CONTROL_BYTES};
-use crate::h2::window::{INITIAL_WINDOW, Window};
+use crate::h2::window::{FlowWindow, INITIAL_WINDOW};
 
 /// Which side of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,9 @@ pub struct H2Connection {
     pub(super) last_stream: u32,
     pub(super) going_away: GoingAway,
     /// How much may be sent, over all streams.
-    pub(super) send: Window,
+    pub(super) send: FlowWindow,
     /// How much may come, over all streams.
-    pub(super) receive: Window,
+    pub(super) receive: FlowWindow,
     /// Bytes of bodies that have come and were not taken yet.
     pub(super) held: u32,
     /// What the peer's SETTINGS say.
@@ -133,8 +133,8 @@ impl H2Connection {
             streams: StreamTable::default(),
             last_stream: 0,
             going_away: GoingAway::No,
-            send: Window::new(INITIAL_WINDOW),
-            receive: Window::new(MAX_BUFFERED),
+            send: FlowWindow::new(INITIAL_WINDOW),
+            receive: FlowWindow::new(MAX_BUFFERED),
             held: 0,
             peer: PeerSettings { initial_window: INITIAL_WINDOW, table_shrunk: false, has_ours: false },
             data: None,

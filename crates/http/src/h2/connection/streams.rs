@@ -1,6 +1,6 @@
 //! The streams of a connection (RFC 9113 §5.1): those that are open, and what is remembered of those that were.
 
-use crate::h2::window::Window;
+use crate::h2::window::FlowWindow;
 use std::collections::VecDeque;
 
 /// An open stream.
@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 pub(super) struct OpenStream {
     pub(super) id: u32,
     /// How much may be sent on it.
-    pub(super) send: Window,
+    pub(super) send: FlowWindow,
     /// How much may come on it.
-    pub(super) receive: Window,
+    pub(super) receive: FlowWindow,
     /// Bytes of the body that have come and were not taken yet.
     pub(super) held: u32,
     /// Bytes that were taken and that the peer does not know of yet.

@@ -19,7 +19,7 @@ use engine::phase::Effect;
 use crate::machine::bridge::{Bridge, arg};
 use crate::machine::{Area, Function, FunctionTable};
 use crate::phase::{Phase, Phases};
-use crate::socket::{Fault, Kept, ScriptSocket, Tried, system_words};
+use crate::socket::{Kept, ScriptSocket, SocketFault, Tried, system_words};
 use crate::vm::frame::{self, CurrentScript, Want};
 use connect::{
     ConnectCall, HandshakeCall, certificate, connect, connected, request_socket, shake_hands, shaken,
@@ -272,13 +272,13 @@ pub(super) unsafe fn log_fault(bridge: *mut Bridge, called: &Called<'_>, line: &
 pub(super) unsafe fn log_transfer(
     bridge: *mut Bridge,
     called: &Called<'_>,
-    fault: &Fault,
+    fault: &SocketFault,
     call: &str,
     what: &str,
 ) {
     let line = match fault {
-        Fault::Timeout => format!("lua {what} timed out"),
-        Fault::System(errno) => format!("{call}() failed ({errno}: {})", system_words(*errno)),
+        SocketFault::Timeout => format!("lua {what} timed out"),
+        SocketFault::System(errno) => format!("{call}() failed ({errno}: {})", system_words(*errno)),
         _ => return,
     };
     // SAFETY: see `failed`.

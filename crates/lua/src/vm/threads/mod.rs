@@ -1,7 +1,7 @@
 //! The threads of one script: the coroutine that it began in, and its light threads (`ngx.thread`).
 //!
 //! Owns which of them can run and what the others wait for. A script with one coroutine needs nothing of this: it waits
-//! by [`Progress::alone`]. Who is whose parent, and the results of threads, are Lua's (`lua/thread.lua`). Nothing here
+//! by [`ThreadProgress::alone`]. Who is whose parent, and the results of threads, are Lua's (`lua/thread.lua`). Nothing here
 //! runs Lua.
 
 pub(crate) mod waits;
@@ -25,7 +25,7 @@ const MOST: usize = 10_000;
 
 /// How far the scripts of a request, or a timer's function, have come.
 #[derive(Default)]
-pub(crate) struct Progress {
+pub(crate) struct ThreadProgress {
     /// The coroutine that waits, and is the only one.
     pub(super) alone: RefCell<Option<Coroutine>>,
     /// It waits in `ngx.sleep`.
@@ -108,7 +108,7 @@ pub(crate) struct Threads {
     pub(super) waits: Rc<Waits>,
 }
 
-impl Progress {
+impl ThreadProgress {
     /// Returns the threads, made if there are none: then the entry is the only one, and runs.
     pub(super) fn with_threads<R>(&self, act: impl FnOnce(&mut Threads) -> R) -> R {
         act(self.threads.borrow_mut().get_or_insert_with(Threads::new))

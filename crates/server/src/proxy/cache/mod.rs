@@ -9,7 +9,7 @@ pub(super) mod storing;
 
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
-use cache::{Asked, Found, KeyHash, ZoneUse};
+use cache::{KeyHash, ZoneLookup, ZoneQuery, ZoneUse};
 use engine::host::Level;
 use engine::modules::proxy::cache::{self as kept, CacheRecord, CacheStatus, StoredResponse};
 use engine::modules::proxy::{self, Disposition, Plan};
@@ -161,12 +161,12 @@ fn look(cx: &mut RequestCx<'_>) -> Result<Look, Unfinished> {
     let mut unusable = None;
     let mut is_variant = false;
     let look = loop {
-        let opened = zone.zone.open(Asked { name, main, moves, min_uses }, now_s);
+        let opened = zone.zone.open(ZoneQuery { name, main, moves, min_uses }, now_s);
         files::remove_excess(zone);
         let used = match opened {
-            Found::Failed(status) => break Look::Failed(status),
-            Found::Scarce | Found::Full => break Look::Uncached,
-            Found::Known(used) => used,
+            ZoneLookup::Failed(status) => break Look::Failed(status),
+            ZoneLookup::Scarce | ZoneLookup::Full => break Look::Uncached,
+            ZoneLookup::Known(used) => used,
         };
         let stored = match files::open(zone, name, &key) {
             Ok((stored, bytes)) => {

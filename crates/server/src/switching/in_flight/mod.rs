@@ -115,7 +115,7 @@ pub(crate) struct Ended {
 
 /// A change that requests are compared with.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
+pub(crate) struct TrackedChange {
     /// The change that is watched.
     pub(crate) watch: Arc<Watch>,
     /// Its switch, by the number that outlives reloads.
@@ -186,7 +186,7 @@ impl InFlight {
     }
 
     /// Begins to watch a change. Returns how many requests are on its old side now.
-    pub(crate) fn watch(&mut self, change: Change) -> usize {
+    pub(crate) fn watch(&mut self, change: TrackedChange) -> usize {
         let id = change.watch.id;
         let mut old = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.taken) {
@@ -196,7 +196,7 @@ impl InFlight {
                 old += 1;
             }
         }
-        let Change { watch, switch, number, default } = change;
+        let TrackedChange { watch, switch, number, default } = change;
         self.newest = self.newest.max(number);
         if self.unseen.len() == MAX_UNSEEN {
             self.unseen.pop_first();
@@ -208,8 +208,8 @@ impl InFlight {
     }
 
     /// Returns how many requests and streams a change would leave on its old side, without watching it.
-    pub(crate) fn affected(&self, change: &Change, now_ms: u64) -> (u64, u64) {
-        let later = Change { number: u64::MAX, ..change.clone() };
+    pub(crate) fn affected(&self, change: &TrackedChange, now_ms: u64) -> (u64, u64) {
+        let later = TrackedChange { number: u64::MAX, ..change.clone() };
         self.count(now_ms, |entry| later.is_old(entry))
     }
 
@@ -249,8 +249,8 @@ impl InFlight {
     }
 
     /// Returns the streams that a change would leave on its old side.
-    pub(crate) fn affected_streams(&self, change: &Change, now_ms: u64) -> Vec<InFlightId> {
-        let later = Change { number: u64::MAX, ..change.clone() };
+    pub(crate) fn affected_streams(&self, change: &TrackedChange, now_ms: u64) -> Vec<InFlightId> {
+        let later = TrackedChange { number: u64::MAX, ..change.clone() };
         self.places(now_ms, |entry| later.is_old(entry)).0
     }
 
@@ -439,7 +439,7 @@ impl Entry {
     }
 }
 
-impl Change {
+impl TrackedChange {
     fn is_old(&self, entry: &Entry) -> bool {
         is_old(entry, self.switch, self.number, &self.watch, &self.default)
     }

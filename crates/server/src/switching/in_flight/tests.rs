@@ -14,7 +14,7 @@ fn table(entries: &[(&str, &str)]) -> Table {
 }
 
 /// The change of one key, brought by the tables of this number.
-fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64) -> Change {
+fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64) -> TrackedChange {
     let commit = Commit {
         revision: before.revision() + 1,
         time_ms: 0,
@@ -43,7 +43,7 @@ fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64)
         after: Arc::new(before.apply(&commit)),
         changes: vec![key(name)],
     };
-    Change { watch: Arc::new(watch), switch: SWITCH, number, default: "blue".into() }
+    TrackedChange { watch: Arc::new(watch), switch: SWITCH, number, default: "blue".into() }
 }
 
 fn routed<'a>(key: &'a str, target: &'a str) -> Routed<'a> {

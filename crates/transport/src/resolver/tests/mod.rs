@@ -71,19 +71,19 @@ fn questions_tell_how_long_their_answers_hold_and_what_a_service_has() {
             _ => Play::Records(Vec::new()),
         })
         .await;
-        let questions = Questions::new(spec(&[&server]));
+        let questions = UncachedResolver::new(spec(&[&server]));
         let s = |seconds| Some(Duration::from_secs(seconds));
         let addresses = |name: &'static str, family| questions.addresses(name, family);
         let told = addresses("app.test", AddressFamily::V4).await;
-        assert_eq!(told, Ok(Told { value: vec![v4(2), v4(1)], holds: s(60) }));
+        assert_eq!(told, Ok(DnsAnswer { value: vec![v4(2), v4(1)], holds: s(60) }));
         // The least of all in the chain.
         assert_eq!(
             addresses("alias.test", AddressFamily::V4).await,
-            Ok(Told { value: vec![v4(2), v4(1)], holds: s(5) })
+            Ok(DnsAnswer { value: vec![v4(2), v4(1)], holds: s(5) })
         );
         assert_eq!(
             addresses("app.test", AddressFamily::V6).await,
-            Ok(Told { value: Vec::new(), holds: None })
+            Ok(DnsAnswer { value: Vec::new(), holds: None })
         );
         assert_eq!(addresses("failing.test", AddressFamily::V4).await, Err(ResolveFault::ServerFailure));
         assert_eq!(addresses("gone.test", AddressFamily::V6).await, Err(ResolveFault::HostNotFound));
@@ -97,7 +97,8 @@ fn questions_tell_how_long_their_answers_hold_and_what_a_service_has() {
         assert_eq!(told.value, [record(1, 5, 8081, "one.test"), record(9, 0, 80, "two.test")]);
         assert_eq!(told.holds, s(20));
         // `valid=` outweighs what they say, and each question is asked anew.
-        let questions = Questions::new(Resolver { valid_ms: Some(9_000), ipv6: false, ..spec(&[&server]) });
+        let questions =
+            UncachedResolver::new(Resolver { valid_ms: Some(9_000), ipv6: false, ..spec(&[&server]) });
         assert_eq!(questions.addresses("app.test", AddressFamily::V4).await.unwrap().holds, s(9));
         assert_eq!(questions.families().collect::<Vec<_>>(), [AddressFamily::V4]);
     });

@@ -56,7 +56,7 @@ pub fn begin_store(exchange: &mut Exchange, env: &mut Env<'_>, is_buffered: bool
     if !exchange.upstream.cache.as_ref()?.is_storing() {
         return None;
     }
-    let cache = &env.config.location(exchange.route.location).settings.proxy.cache;
+    let cache = &exchange.settings(env.config).proxy.cache;
     let is_unwanted = !is_buffered || is_any_set(&cache.no_cache, exchange, env);
     let now_s = env.host.now().epoch_s();
     let is_head = exchange.is_head();
@@ -104,7 +104,7 @@ pub fn revalidated(
     kept: &Headers,
     status: u16,
 ) -> Option<Times> {
-    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(env.config).proxy;
     let now_s = env.host.now().epoch_s();
     let mut read = freshness(&answer.headers, env, settings);
     if read.valid_until_s == 0 {
@@ -125,7 +125,7 @@ pub fn may_serve_stale(exchange: &Exchange, env: &Env<'_>, failure: TryFailure, 
     let Some(stale) = record.stale.as_ref().filter(|_| record.status == CacheStatus::Expired) else {
         return false;
     };
-    let wanted = *env.config.location(exchange.route.location).settings.proxy.cache.use_stale;
+    let wanted = *exchange.settings(env.config).proxy.cache.use_stale;
     let word = match failure {
         TryFailure::Error | TryFailure::NoLive => NextUpstream::ERROR,
         TryFailure::Timeout => NextUpstream::TIMEOUT,
@@ -150,7 +150,7 @@ pub fn failure_until(exchange: &Exchange, env: &Env<'_>, status: u16) -> Option<
     if said_s > 0 {
         return Some(said_s);
     }
-    let cache = &env.config.location(exchange.route.location).settings.proxy.cache;
+    let cache = &exchange.settings(env.config).proxy.cache;
     let valid_s = cache.valid_s(status);
     (valid_s > 0).then(|| env.host.now().epoch_s().saturating_add(valid_s))
 }

@@ -17,7 +17,7 @@ use http::Known;
 /// The status to answer, logged in nginx's words.
 pub fn ask(exchange: &mut Exchange, env: &mut Env<'_>, plan: &Plan) -> Result<bool, u16> {
     exchange.upstream.cache = None;
-    let settings = &env.config.location(exchange.route.location).settings.proxy;
+    let settings = &exchange.settings(env.config).proxy;
     let cache = &settings.cache;
     let method = exchange.method();
     let is_head = method == b"HEAD";
@@ -54,7 +54,7 @@ fn zone(exchange: &mut Exchange, env: &mut Env<'_>, settings: &CacheSettings) ->
     if name.is_empty() || name == b"off" {
         return Ok(None);
     }
-    let kind = env.config.location(exchange.route.location).settings.proxy.kind;
+    let kind = exchange.settings(env.config).proxy.kind;
     match env.config.http.caches.find(kind, &name) {
         Some(number) => Ok(Some(number)),
         None => {
@@ -91,7 +91,7 @@ fn append_key(
 /// Returns whether switches were asked for the request's text alone (`proxy_set_header X $live`), after it was looked for: then
 /// what comes depends on a choice that tells nothing apart.
 pub(super) fn has_later_choices(exchange: &Exchange, env: &Env<'_>, record: &CacheRecord) -> bool {
-    let settings = &env.config.location(exchange.route.location).settings.proxy.cache;
+    let settings = &exchange.settings(env.config).proxy.cache;
     *settings.follows_switches && origin(exchange, env).names != record.origin.names
 }
 

@@ -80,7 +80,7 @@ fn the_last_pass_serves_with_its_own_settings() {
     for (path, read_ms, h2) in [("/g", 2000, true), ("/p", 1000, false)] {
         let sent =
             send(&config, &mut TestHost::new(), &get(path)).map_err(|status| status.to_string()).unwrap();
-        let proxy = &config.location(sent.exchange.route.location).settings.proxy;
+        let proxy = &sent.exchange.settings(&config).proxy;
         assert_eq!((*proxy.connection.read_timeout_ms, proxy.speaks_http2()), (read_ms, h2), "{path}");
         assert_eq!(*proxy.response.pass_trailers, h2);
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::modules::proxy::{
-    Progress as TryProgress, Relay, accept_trailers, may_retry, relay, tries_limit, wanted_retry,
+    Relay, TryProgress, accept_trailers, may_retry, relay, tries_limit, wanted_retry,
 };
 use http::Headers;
 

@@ -88,7 +88,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 /// The handler of the content phase.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
-    let settings = &env.config.location(exchange.route.location).settings;
+    let settings = exchange.settings(env.config);
     let listing = &settings.static_files.listing;
     if !*listing.on
         || exchange.request.uri.last() != Some(&b'/')

@@ -1,6 +1,6 @@
-//! Questions whose answers are the caller's to keep: with the time for which they hold, and an empty answer told from a fault.
+//! Queries whose answers are the caller's to keep: with the time for which they hold, and an empty answer told from a fault.
 //!
-//! Owns nothing between two questions but whose turn among the name servers it is. Must never hold an answer.
+//! Owns nothing between two queries but whose turn among the name servers it is. Must never hold an answer.
 
 use super::ask::ask;
 use super::fault::ResolveFault;
@@ -24,7 +24,7 @@ pub enum AddressFamily {
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told<T> {
+pub struct DnsAnswer<T> {
     /// What the name servers said.
     pub value: T,
     /// For how long it holds; `None` if it is empty.
@@ -33,17 +33,17 @@ pub struct Told<T> {
 
 /// The name servers of one `resolver` line, asked anew each time.
 #[derive(Debug)]
-pub struct Questions {
+pub struct UncachedResolver {
     spec: Resolver,
     /// The server that is asked next.
     next_server: Cell<usize>,
     random: Random,
 }
 
-impl Questions {
-    /// Returns the questions to these name servers.
-    pub fn new(spec: Resolver) -> Questions {
-        Questions { spec, next_server: Cell::new(0), random: Random::default() }
+impl UncachedResolver {
+    /// Returns the queries to these name servers.
+    pub fn new(spec: Resolver) -> UncachedResolver {
+        UncachedResolver { spec, next_server: Cell::new(0), random: Random::default() }
     }
 
     /// Returns the families that are asked for.
@@ -63,24 +63,24 @@ impl Questions {
         &self,
         host: &str,
         family: AddressFamily,
-    ) -> Result<Told<Vec<IpAddr>>, ResolveFault> {
+    ) -> Result<DnsAnswer<Vec<IpAddr>>, ResolveFault> {
         let kind = match family {
             AddressFamily::V4 => Kind::A,
             AddressFamily::V6 => Kind::Aaaa,
         };
         let answer = self.answer(host, kind).await?;
         let holds = self.holds(&answer, answer.addresses.is_empty());
-        Ok(Told { value: answer.addresses, holds })
+        Ok(DnsAnswer { value: answer.addresses, holds })
     }
 
     /// Returns the servers of a service; none if it has none.
     ///
     /// # Errors
-    /// As for [`Questions::addresses`].
-    pub async fn services(&self, name: &str) -> Result<Told<Vec<ServiceRecord>>, ResolveFault> {
+    /// As for [`UncachedResolver::addresses`].
+    pub async fn services(&self, name: &str) -> Result<DnsAnswer<Vec<ServiceRecord>>, ResolveFault> {
         let answer = self.answer(name, Kind::Srv).await?;
         let holds = self.holds(&answer, answer.services.is_empty());
-        Ok(Told { value: answer.services, holds })
+        Ok(DnsAnswer { value: answer.services, holds })
     }
 
     /// Asks for a name, and for what it is an alias of.

@@ -26,18 +26,18 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// This process's place in the file. It is given up when it is dropped, at the latest when the process ends.
 #[derive(Debug)]
-pub(crate) struct Presence {
+pub(crate) struct ProcessEntry {
     locks: File,
     folder: PathBuf,
     place: i64,
 }
 
-impl Presence {
+impl ProcessEntry {
     /// Announces this process in a state folder.
     ///
     /// # Errors
     /// The file cannot be opened or locked.
-    pub(crate) fn announce(folder: &Path) -> io::Result<Presence> {
+    pub(crate) fn announce(folder: &Path) -> io::Result<ProcessEntry> {
         let locks = OpenOptions::new()
             .read(true)
             .write(true)
@@ -49,9 +49,9 @@ impl Presence {
         for place in first..first + TRIES {
             match fcntl(&locks, FcntlArg::F_OFD_SETLK(&lock_of(place, 1))) {
                 Ok(_) => {
-                    let presence = Presence { locks, folder: folder.to_owned(), place };
-                    presence.remove_left_reports();
-                    return Ok(presence);
+                    let process_entry = ProcessEntry { locks, folder: folder.to_owned(), place };
+                    process_entry.remove_left_reports();
+                    return Ok(process_entry);
                 }
                 Err(Errno::EAGAIN | Errno::EACCES) => {}
                 Err(errno) => return Err(errno.into()),
@@ -144,7 +144,7 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for ProcessEntry {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.path_of(self.place));
     }
@@ -168,21 +168,22 @@ mod tests {
     #[test]
     fn processes_see_each_other_while_they_live() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Presence::announce(folder.path()).unwrap();
+        let first = ProcessEntry::announce(folder.path()).unwrap();
         assert!(!first.has_others());
-        let second = Presence::announce(folder.path()).unwrap();
+        let second = ProcessEntry::announce(folder.path()).unwrap();
         assert!(first.has_others() && second.has_others());
         assert!(first.is_at(second.place as u32) && !first.is_at(first.place as u32) && !first.is_at(1));
         drop(first);
         assert!(!second.has_others());
-        assert!(Presence::announce(&folder.path().join("none")).is_err());
+        assert!(ProcessEntry::announce(&folder.path().join("none")).is_err());
     }
 
     #[test]
     fn each_reads_what_the_others_say_while_they_live() {
         let folder = tempfile::tempdir().unwrap();
-        let own = Presence::announce(folder.path()).unwrap();
-        let others: Vec<Presence> = (0..5).map(|_| Presence::announce(folder.path()).unwrap()).collect();
+        let own = ProcessEntry::announce(folder.path()).unwrap();
+        let others: Vec<ProcessEntry> =
+            (0..5).map(|_| ProcessEntry::announce(folder.path()).unwrap()).collect();
         let mut places: Vec<i64> = others.iter().map(|other| other.place).collect();
         places.sort_unstable();
         assert_eq!(own.others(), places);
@@ -195,7 +196,7 @@ mod tests {
         let left = folder.path().join("serving-1");
         fs::write(&left, "left").unwrap();
         let at = others[0].path_of(others[0].place);
-        drop(Presence::announce(folder.path()).unwrap());
+        drop(ProcessEntry::announce(folder.path()).unwrap());
         assert!(!left.exists() && at.exists());
         drop(others);
         assert!(own.others().is_empty() && !at.exists());

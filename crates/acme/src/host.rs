@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::ClientConfig;
 
 /// See the module.
-pub trait Traffic {
+pub trait AcmeHost {
     /// Returns what connections to an issuer follow.
     ///
     /// # Errors

@@ -12,13 +12,13 @@ pub trait State: Sized {
 
 /// The room in a zone, in bytes: as much as nginx's slab allocator finds in it, to within a page.
 #[derive(Debug)]
-pub(crate) struct Room(u64);
+pub(crate) struct ZoneCapacity(u64);
 
-impl Room {
+impl ZoneCapacity {
     /// Returns the room of a new zone.
-    pub(crate) fn new(size: u64) -> Room {
+    pub(crate) fn new(size: u64) -> ZoneCapacity {
         // The allocator's own head, and 24 bytes for each page.
-        Room(size.saturating_sub(1024) / (PAGE_BYTES + 24) * PAGE_BYTES)
+        ZoneCapacity(size.saturating_sub(1024) / (PAGE_BYTES + 24) * PAGE_BYTES)
     }
 
     /// Takes the room of one entry; `false` if there is not enough.

@@ -18,7 +18,7 @@ const MAX_REFUSED: usize = 10_000;
 
 /// A certificate that a handshake has asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Demanded {
+pub(crate) struct OnDemandOrder {
     pub(crate) on_demand: OnDemand,
     /// The host, in lower case.
     pub(crate) name: String,
@@ -34,7 +34,7 @@ struct Pending {
 #[derive(Default)]
 struct State {
     /// What no task has taken yet, with its issuer.
-    queue: VecDeque<(Arc<str>, Demanded)>,
+    queue: VecDeque<(Arc<str>, OnDemandOrder)>,
     /// By [`Wanted::id`], as is all that follows.
     pending: HashMap<Arc<str>, Pending>,
     /// Until when nothing is ordered, in seconds since the epoch.
@@ -79,16 +79,16 @@ struct Shared {
 
 /// See the module. Cheap to clone; shared by the threads of a process and by its configurations.
 #[derive(Clone)]
-pub struct Demands(Arc<Shared>);
+pub struct OnDemandOrders(Arc<Shared>);
 
-impl Default for Demands {
-    fn default() -> Demands {
+impl Default for OnDemandOrders {
+    fn default() -> OnDemandOrders {
         let (state, revocations) = Default::default();
-        Demands(Arc::new(Shared { state, revocations, news: watch::Sender::new(()) }))
+        OnDemandOrders(Arc::new(Shared { state, revocations, news: watch::Sender::new(()) }))
     }
 }
 
-impl Demands {
+impl OnDemandOrders {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,7 +143,7 @@ impl Demands {
         }
         let pending = Pending { issuer: Arc::clone(issuer), waiters: vec![sender] };
         state.pending.insert(Arc::clone(&wanted.id), pending);
-        let demanded = Demanded { on_demand: on_demand.clone(), name: name.to_owned(), wanted };
+        let demanded = OnDemandOrder { on_demand: on_demand.clone(), name: name.to_owned(), wanted };
         state.queue.push_back((Arc::clone(issuer), demanded));
         drop(state);
         self.wake_tasks();
@@ -156,7 +156,7 @@ impl Demands {
     }
 
     /// Takes the next order for an issuer.
-    pub(crate) fn take(&self, issuer: &str) -> Option<Demanded> {
+    pub(crate) fn take(&self, issuer: &str) -> Option<OnDemandOrder> {
         let mut state = self.state();
         let at = state.queue.iter().position(|(of, _)| **of == *issuer)?;
         state.queue.remove(at).map(|(_, demanded)| demanded)
@@ -212,7 +212,7 @@ impl Demands {
     }
 }
 
-impl Demands {
+impl OnDemandOrders {
     /// Returns the certificates that were issued, by issuer and name.
     pub fn issued_certificates(&self) -> Vec<IssuedCertificate> {
         let mut all: Vec<IssuedCertificate> = self.revocations().listed.values().flatten().cloned().collect();
@@ -285,20 +285,20 @@ mod tests {
 
     #[test]
     fn one_order_for_a_name_wakes_all_who_wait_for_it() {
-        let demands = Demands::default();
+        let on_demand_orders = OnDemandOrders::default();
         let (issuer, on_demand) = on_demand();
-        let news = demands.news();
-        let mut first = demands.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
-        let mut second = demands.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
+        let news = on_demand_orders.news();
+        let mut first = on_demand_orders.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
+        let mut second = on_demand_orders.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
         assert!(news.has_changed().unwrap());
-        assert!(demands.take("two").is_none());
-        let taken = demands.take("one").unwrap();
+        assert!(on_demand_orders.take("two").is_none());
+        let taken = on_demand_orders.take("one").unwrap();
         assert_eq!((&*taken.name, taken.wanted.id.ends_with(" a.example.com")), ("a.example.com", true));
-        assert!(demands.take("one").is_none());
+        assert!(on_demand_orders.take("one").is_none());
         assert_eq!(first.try_recv(), Err(TryRecvError::Empty));
-        demands.issued(&taken.wanted.id, InForce { due_s: NOW_S + 10, until_s: NOW_S + 20 });
+        on_demand_orders.issued(&taken.wanted.id, InForce { due_s: NOW_S + 10, until_s: NOW_S + 20 });
         assert_eq!((first.try_recv(), second.try_recv()), (Ok(()), Ok(())));
-        let held = |id: &str, after_s| demands.held(id, NOW_S + after_s);
+        let held = |id: &str, after_s| on_demand_orders.held(id, NOW_S + after_s);
         let all = [9, 10, 19, 20].map(|after_s| held(&taken.wanted.id, after_s));
         assert_eq!(all, [Held::Good, Held::Due, Held::Due, Held::None]);
         assert_eq!(held("another", 0), Held::None);
@@ -306,8 +306,8 @@ mod tests {
 
     #[test]
     fn orders_of_an_hour_are_counted_for_each_issuer() {
-        let demands = Demands::default();
-        let spend = |issuer: &str, now_s| demands.spend(&issuer.into(), 2, now_s);
+        let on_demand_orders = OnDemandOrders::default();
+        let spend = |issuer: &str, now_s| on_demand_orders.spend(&issuer.into(), 2, now_s);
         assert_eq!((spend("one", NOW_S), spend("one", NOW_S + 5)), (Ok(()), Ok(())));
         assert_eq!(spend("one", NOW_S + 6), Err(NOW_S + HOUR_S));
         assert_eq!(spend("two", NOW_S + 6), Ok(()));
@@ -318,12 +318,12 @@ mod tests {
 
     #[test]
     fn name_is_left_alone_after_a_failure_until_its_time() {
-        let demands = Demands::default();
+        let on_demand_orders = OnDemandOrders::default();
         let (issuer, on_demand) = on_demand();
-        let ask = |name: &str, now_s| demands.ask(&issuer, &on_demand, name, now_s);
+        let ask = |name: &str, now_s| on_demand_orders.ask(&issuer, &on_demand, name, now_s);
         let mut waits = ask("a.example.com", NOW_S).unwrap();
-        let taken = demands.take("one").unwrap();
-        demands.refuse(&taken.wanted.id, NOW_S + 60);
+        let taken = on_demand_orders.take("one").unwrap();
+        on_demand_orders.refuse(&taken.wanted.id, NOW_S + 60);
         assert_eq!(waits.try_recv(), Ok(()));
         assert!(ask("a.example.com", NOW_S + 59).is_none());
         assert!(ask("b.example.com", NOW_S + 59).is_some());
@@ -332,9 +332,9 @@ mod tests {
 
     #[test]
     fn handshakes_that_wait_and_names_that_are_left_alone_are_bounded() {
-        let demands = Demands::default();
+        let on_demand_orders = OnDemandOrders::default();
         let (issuer, on_demand) = on_demand();
-        let ask = |name: &str| demands.ask(&issuer, &on_demand, name, NOW_S);
+        let ask = |name: &str| on_demand_orders.ask(&issuer, &on_demand, name, NOW_S);
         let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| ask("a.example.com").unwrap()).collect();
         assert!(ask("a.example.com").is_none() && ask("b.example.com").is_none());
         // One that has given up makes room.
@@ -345,25 +345,25 @@ mod tests {
         let names = (0..MAX_WAITING * 2).map(|n| format!("{n}.example.com"));
         let taken = names.filter(|name| ask(name).is_some()).count();
         assert_eq!(taken, MAX_WAITING - 2);
-        demands.forget("one");
-        assert!(demands.take("one").is_none());
+        on_demand_orders.forget("one");
+        assert!(on_demand_orders.take("one").is_none());
         for n in 0..MAX_REFUSED {
-            demands.refuse(&format!("{n}").into(), NOW_S + 1);
+            on_demand_orders.refuse(&format!("{n}").into(), NOW_S + 1);
         }
         assert!(ask("c.example.com").is_none());
-        assert!(demands.ask(&issuer, &on_demand, "c.example.com", NOW_S + 1).is_some());
+        assert!(on_demand_orders.ask(&issuer, &on_demand, "c.example.com", NOW_S + 1).is_some());
     }
 
     #[test]
     fn task_that_is_gone_lets_nothing_wait() {
-        let demands = Demands::default();
+        let on_demand_orders = OnDemandOrders::default();
         let (issuer, on_demand) = on_demand();
-        let mut waits = demands.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
-        demands.forget("two");
+        let mut waits = on_demand_orders.ask(&issuer, &on_demand, "a.example.com", NOW_S).unwrap();
+        on_demand_orders.forget("two");
         assert_eq!(waits.try_recv(), Err(TryRecvError::Empty));
-        demands.forget("one");
+        on_demand_orders.forget("one");
         assert_eq!(waits.try_recv(), Err(TryRecvError::Closed));
-        assert!(demands.ask(&issuer, &on_demand, "a.example.com", NOW_S).is_some());
+        assert!(on_demand_orders.ask(&issuer, &on_demand, "a.example.com", NOW_S).is_some());
     }
 
     fn listed(name: &str, issuer: &str, names: &[&str]) -> IssuedCertificate {
@@ -373,16 +373,16 @@ mod tests {
 
     #[test]
     fn certificate_is_found_by_its_own_name_or_one_that_it_is_for() {
-        let demands = Demands::default();
+        let on_demand_orders = OnDemandOrders::default();
         let one = listed("a.example-1", "one", &["a.example", "www.a.example"]);
         let two = listed("a.example-2", "two", &["a.example"]);
         for known in [&one, &two] {
-            demands.revocations().listed.insert(Arc::clone(&known.issuer), vec![known.clone()]);
+            on_demand_orders.revocations().listed.insert(Arc::clone(&known.issuer), vec![known.clone()]);
         }
         let asked = |name: &str| {
             let answer = Arc::new(Mutex::new(None));
             let reply = Arc::clone(&answer);
-            demands.revoke(
+            on_demand_orders.revoke(
                 name,
                 RevokeReason::Superseded,
                 Box::new(move |outcome| {
@@ -396,12 +396,12 @@ mod tests {
         assert_eq!(asked("A.example"), Some(Err(RevokeFault::Ambiguous(both()))));
         assert_eq!(asked("www.a.example"), None);
         assert_eq!(asked("a.example-2"), None);
-        assert_eq!(demands.take_revocation("one").unwrap().certificate, one);
-        assert!(demands.take_revocation("one").is_none());
-        demands.take_revocation("two").unwrap().refuse_as_follower();
+        assert_eq!(on_demand_orders.take_revocation("one").unwrap().certificate, one);
+        assert!(on_demand_orders.take_revocation("one").is_none());
+        on_demand_orders.take_revocation("two").unwrap().refuse_as_follower();
         assert_eq!(asked("a.example-2"), None);
-        demands.forget("two");
-        assert!(demands.take_revocation("two").is_none());
-        assert_eq!(demands.issued_certificates(), [one]);
+        on_demand_orders.forget("two");
+        assert!(on_demand_orders.take_revocation("two").is_none());
+        assert_eq!(on_demand_orders.issued_certificates(), [one]);
     }
 }
