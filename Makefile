@@ -11,7 +11,7 @@ help:
 	@echo "make run    build pointsman and start examples/switch (gateways on 127.0.0.1:8090 and :8080); Ctrl-C stops it"
 	@echo "make test   install what the tests need, then run them all"
 	@echo "make bench  what a request costs in CPU time, beside nginx in the same run"
-	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS each (60), up to the first finding"
+	@echo "make fuzz   every target of fuzz/ for FUZZ_SECONDS of processor time (60), up to the first finding"
 	@echo "make screenshots pictures of the dashboard for docs/ (needs chromium and chromium-driver)"
 	@echo "make deb    a Debian package in target/packages; make install puts the same files into place"
 	@echo "make counts instructions of the hot pieces, beside the baseline"

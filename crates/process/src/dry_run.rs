@@ -33,10 +33,17 @@ pub(crate) fn dry_run(
     let mut disk = DryDisk::default();
     let pid = disk.open(&requirements.pid_path).and_then(|()| is_pid_file(&requirements.pid_path));
     pid.map_err(|error| cannot_open(&requirements.pid_path, &error, log))?;
-    for dir in requirements.dirs.temp.iter().chain(&requirements.dirs.state) {
-        disk.make_dir(dir).map_err(|error| {
-            log.failed(Level::Emerg, format_args!("mkdir() \"{}\"", dir.display()), &error)
-        })?;
+    for dir in &requirements.dirs.temp {
+        disk.make_dir(dir).map_err(|error| cannot_make(dir, Level::Emerg, &error, log))?;
+    }
+    for dir in &requirements.dirs.state {
+        match disk.make_dir(dir) {
+            // A start goes on, too.
+            Err(error) if dir.symlink_metadata().is_ok() => {
+                cannot_make(dir, Level::Crit, &error, log);
+            }
+            made => made.map_err(|error| cannot_make(dir, Level::Emerg, &error, log))?,
+        }
     }
     if let Some(ListenSpec { address: Address::Unix(path), .. }) = &requirements.control
         && let Some(dir) = path.parent()
@@ -54,6 +61,10 @@ pub(crate) fn dry_run(
         }
     }
     Ok(())
+}
+
+fn cannot_make(dir: &Path, level: Level, error: &io::Error, log: &ProcessLog) -> Reported {
+    log.failed(level, format_args!("mkdir() \"{}\"", dir.display()), error)
 }
 
 fn cannot_open(path: &Path, error: &io::Error, log: &ProcessLog) -> Reported {

@@ -32,6 +32,8 @@ mod lua_block;
 mod messages;
 mod name_reply;
 mod pack;
+#[cfg(feature = "whole")]
+mod paths;
 mod proxy_protocol;
 mod range;
 mod request_head;
@@ -85,6 +87,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lua_block", lua_block::check),
     ("messages", messages::check),
     ("name_reply", name_reply::check),
+    #[cfg(feature = "whole")]
+    ("paths", paths::check),
     ("proxy_protocol", proxy_protocol::check),
     ("range", range::check),
     ("request_head", request_head::check),

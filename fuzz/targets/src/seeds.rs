@@ -63,6 +63,7 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
         "store" => seeds.extend(damages()),
         "live_store" => seeds.extend(live_damages()),
         "name_reply" => seeds.extend(replies()),
+        "paths" => seeds.extend(files_at_paths()),
         _ => {}
     }
     seeds.sort();
@@ -283,6 +284,20 @@ fn live_damages() -> Vec<Vec<u8>> {
         }
     }
     all
+}
+
+/// Each kind of file at each path.
+fn files_at_paths() -> Vec<Vec<u8>> {
+    let free = [255; 7];
+    let at = |role: usize, kind: u8| {
+        let mut roles = free;
+        roles[role] = 0;
+        [&[1, 0, kind][..], &roles, &[0, 1, 1]].concat()
+    };
+    (0..7)
+        .flat_map(|role| (0..9).map(move |kind| at(role, kind)))
+        .chain([[&[0][..], &free, &[1, 1]].concat()])
+        .collect()
 }
 
 fn replies() -> Vec<Vec<u8>> {

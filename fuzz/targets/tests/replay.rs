@@ -49,7 +49,7 @@ replayed! {
 
 #[cfg(feature = "whole")]
 replayed! {
-    api charset_maps config_build gzip_input live_store ssi_text store template tls_files tls_records
+    api charset_maps config_build gzip_input live_store paths ssi_text store template tls_files tls_records
 }
 
 #[test]
