@@ -41,6 +41,8 @@ pub struct FileStore {
     checked: Instant,
     /// Something was written since.
     is_dirty: bool,
+    /// The store's head is known to say that there is a second file.
+    is_anchored: bool,
 }
 
 impl FileStore {
@@ -64,6 +66,7 @@ impl FileStore {
             is_reopened: false,
             checked: Instant::now(),
             is_dirty: false,
+            is_anchored: false,
         };
         store.take_up()?;
         Ok(store)
@@ -71,6 +74,7 @@ impl FileStore {
 
     /// Opens both files and decides which to trust.
     fn take_up(&mut self) -> Result<(), StoreFault> {
+        self.is_anchored = false;
         let lock = Lock::take(&self.path);
         let anchor = anchor::read(&self.path, false)
             .map_err(|error| fault::system(&anchor::path_of(&self.path), "read", &error));
@@ -174,6 +178,13 @@ impl FileStore {
         Ok(())
     }
 
+    /// Returns true if the second file ends where this commit begins. If the store does not, it refuses the commit.
+    fn ends_before(&self, commit: &Commit) -> bool {
+        let before = Chain { revision: commit.revision.wrapping_sub(1), hash: commit.previous };
+        let ends_there = |anchor: &Anchor| anchor.chain() == before && anchor.is_current();
+        self.is_anchored && self.anchor.as_ref().is_some_and(ends_there)
+    }
+
     /// Makes the second file hold what the store holds.
     fn bring_up(&mut self) -> Result<(), StoreFault> {
         let Some(sqlite) = &mut self.sqlite else { return Ok(()) };
@@ -184,6 +195,7 @@ impl FileStore {
             // Nearly always: both end alike.
             let head = sqlite.head()?;
             if head.anchored && known == Some(Chain { revision: head.revision, hash: head.hash }) {
+                self.is_anchored = true;
                 return Ok(());
             }
         }
@@ -216,6 +228,7 @@ impl FileStore {
         if !sqlite.head()?.anchored {
             sqlite.set_anchored()?;
         }
+        self.is_anchored = true;
         Ok(())
     }
 
@@ -252,7 +265,9 @@ impl FileStore {
 
     /// Commits to both files. The lock is held.
     fn commit_both(&mut self, commit: &Commit) -> Result<(), StoreFault> {
-        self.bring_up()?;
+        if !self.ends_before(commit) {
+            self.bring_up()?;
+        }
         let path = anchor::path_of(&self.path);
         let sqlite = self.sound()?;
         if let Err(fault) = sqlite.commit(commit) {
