@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::Finding;
 
 const PAGE: &str = "docs/promises.md";
-/// Where every sentence is quoted, beside those in tables: from a heading on, up to the next of its level.
-const QUOTED: [(&str, &str); 2] = [("SECURITY.md", "## Promises"), ("docs/limits.md", "# Limits")];
+/// Where every sentence is quoted: from a heading on, up to the next of its level. Lines that begin so are left out.
+const QUOTED: [(&str, &str, &[char]); 2] =
+    [("SECURITY.md", "# Security", &['#']), ("docs/limits.md", "# Limits", &['#', '|'])];
 /// Tables whose last column names tests. Rows and tests of the last one have numbers.
 const TABLES: [&str; 3] = [PAGE, "docs/limits.md", "docs/switching-promises.md"];
 
@@ -43,12 +44,12 @@ pub(super) fn check(files: &[(String, String)], found: &mut Vec<Finding>) {
         .zip(text(PAGE).lines())
         .filter_map(|(line, text)| Some((line, text.strip_prefix("- ")?.to_owned())));
     let mut quotes: Vec<(usize, String)> =
-        cells.chain(notes).map(|(line, text)| (line, plain(&text))).collect();
-    for (path, heading) in QUOTED {
+        cells.chain(notes).map(|(line, text)| (line, plain(&text, &[]))).collect();
+    for (path, heading, skipped) in QUOTED {
         let level = heading.split(' ').next().unwrap_or_default();
         let section = text(path).split_once(&format!("{heading}\n")).map_or("", |(_, rest)| rest);
         let section = section.split(&format!("\n{level} ")).next().unwrap_or_default();
-        let mut left = plain(section);
+        let mut left = plain(section, skipped);
         quotes.retain(|(_, quote)| match left.find(quote.as_str()) {
             Some(at) => {
                 left.replace_range(at..at + quote.len(), "\n");
@@ -108,11 +109,11 @@ fn rows(text: &str) -> Vec<(usize, Vec<String>)> {
     rows.map(|at| (at + 1, cells(lines[at]))).collect()
 }
 
-/// Returns a text without tables, headings and marks, and with one blank between two words.
-fn plain(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with(['|', '#']));
-    let words: Vec<&str> =
-        lines.flat_map(|line| line.strip_prefix("- ").unwrap_or(line).split_whitespace()).collect();
+/// Returns a text without the lines that begin so, without marks, and with one blank between two words.
+fn plain(text: &str, skipped: &[char]) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with(skipped));
+    let words = lines.flat_map(|line| line.strip_prefix("- ").unwrap_or(line).split([' ', '|']));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     let mut text = words.join(" ").replace("**", "").replace('`', "");
     while let Some((before, after)) = text.split_once("](") {
         let (before, after) =
@@ -133,7 +134,7 @@ mod tests {
         let found = |security: &str, page: String| {
             let limits = "# Limits\n\n| a | test |\n|---|---|\n| b | `it_holds` |\n".to_owned();
             let test = "#[test]\nfn it_holds() {}\nfn helper() {}\n".to_owned();
-            let files = [("SECURITY.md", format!("## Promises\n\n{security}\n\n## More\n\nNot this.\n"))]
+            let files = [("SECURITY.md", format!("# Security\n\n{security}\n\n# More\n\nNot this.\n"))]
                 .into_iter()
                 .chain([
                     (PAGE, page),

@@ -20,7 +20,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Writes an authority, a certificate of the server and those of two clients; returns the file of tokens.
-fn write_certificates(folder: &Path) -> String {
+pub(super) fn write_certificates(folder: &Path) -> String {
     let put = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     let mut authority = params("authority", &[]);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -225,3 +225,50 @@ fn a_group_made_at_run_time_is_checked_as_the_one_it_is_like_and_its_checks_are_
     server.say(&["group", "remove", "teal"]).done();
     server.until("nothing is counted any more", || counted(&second, "failed") == 0);
 }
+
+/// One server has a certificate of the authority that its location trusts, the other one of another.
+#[test]
+fn gates_and_checks_speak_tls_as_their_locations_do() {
+    let files = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    files.iter().for_each(|files| drop(super::control_tls::write_certificates(files.path())));
+    let [trusted, other] = files.each_ref().map(|files| files.path().display());
+    let [good, bad] = [(), ()].map(|()| testkit::ports::reserve().unwrap());
+    let to = "proxy_ssl_verify on; proxy_ssl_name localhost; proxy_next_upstream off;";
+    let conf = |at: &dyn Fn(&str) -> String, user: &str| {
+        format!(
+            "user {user}; worker_processes 2; daemon off; events {{}}
+             http {{
+                 proxy_ssl_trusted_certificate {trusted}/ca.pem;
+                 upstream red {{ server 127.0.0.1:{good}; }}
+                 upstream grey {{ server 127.0.0.1:{bad}; }}
+                 upstream both {{ server 127.0.0.1:{good}; server 127.0.0.1:{bad}; }}
+                 switch $host $live {{ default red; targets red grey; gate uri=/; }}
+                 server {{
+                     listen unix:{};
+                     location / {{ proxy_pass https://$live; {to} }}
+                     location /both {{ proxy_pass https://both; {to} health_check interval=200ms uri=/; }}
+                 }}
+                 server {{ listen 127.0.0.1:{good} ssl;
+                     ssl_certificate {trusted}/server.pem; ssl_certificate_key {trusted}/server.pem;
+                     location / {{ return 200 $scheme; }} }}
+                 server {{ listen 127.0.0.1:{bad} ssl;
+                     ssl_certificate {other}/server.pem; ssl_certificate_key {other}/server.pem;
+                     location / {{ return 200 $scheme; }} }}
+             }}",
+            at("front"),
+            good = good.number,
+            bad = bad.number,
+        )
+    };
+    let server = Server::start_from(conf, &[]);
+    server.say(&["switch", "a.example", "red"]).done();
+    assert!(server.get("a.example").ends_with("https"), "{}", server.get("a.example"));
+    let refused = server.say(&["switch", "a.example", "grey"]);
+    assert_eq!(refused.code, 1, "{}{}", refused.out, refused.err);
+    assert!(refused.err.contains("certificate"), "{}{}", refused.out, refused.err);
+    let name = format!("127.0.0.1:{}", bad.number);
+    server.until("the other one is out", || {
+        let status = server.say(&["status"]).done();
+        status.contains("degraded") && status.contains(&name) && status.contains("certificate")
+    });
+}
