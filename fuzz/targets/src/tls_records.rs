@@ -8,7 +8,7 @@ use crate::dice::cuts;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use std::sync::{Arc, LazyLock};
-use tls::{Offer, Side, fault_text};
+use tls::{HandshakePeer, Offer, fault_text};
 
 /// The most bytes of an input: all that a handshake may hold.
 const MOST: usize = 32 << 10;
@@ -50,7 +50,7 @@ fn read(input: &[u8], ends: &[usize]) -> Hello {
                 let mut said = Vec::new();
                 alert.write_all(&mut said).unwrap();
                 assert!(said.len() <= 64, "{} bytes for a fault", said.len());
-                let words = fault_text(&error, Side::Client);
+                let words = fault_text(&error, HandshakePeer::Client);
                 assert!(!words.is_empty() && !words.contains(char::is_control), "{words:?}");
                 return Hello::Fault(words);
             }
