@@ -129,12 +129,12 @@ pub(crate) fn sides(key: &str, from: &Option<String>, to: &Option<String>, defau
 /// Formats a change of anything but a key. `None` for what people have not changed: the default as the configuration has
 /// it, and the one that a table takes down with its first order, which was there before.
 pub(crate) fn subject(change: &Subject) -> Option<String> {
-    if change.text.is_some() {
-        return change.text.clone();
-    }
     // That a group's name is free again is told by its removal.
     if change.subject == "forgotten" {
         return None;
+    }
+    if change.text.is_some() {
+        return change.text.clone();
     }
     let is_new = change.subject != "default" || change.name.is_empty() && change.from.is_some();
     let what = format!("{} {}", change.subject, change.name);

@@ -119,6 +119,9 @@ fn text(groups: &[ServerGroup]) -> String {
     let mut table = Table::new(&["group", "state", "servers", "like", "said by", "used by"]);
     for group in groups {
         let said = match (&group.made, group.source) {
+            _ if group.state == "gone" => {
+                format!("orders on {} alone", format::count(group.dormant.len() as u64, "server"))
+            }
             (Some(made), ServerOrigin::Order) => format!("made by {}", by(made)),
             (Some(made), _) => format!("file, and made by {}", by(made)),
             (None, _) => "file".to_owned(),

@@ -237,7 +237,13 @@ fn text(group: &ServerGroup) -> String {
         (None, _) => String::new(),
     };
     let servers = format::count(group.servers.len() as u64, "server");
-    let mut out = format!("{}: {servers}, {used}{made}\n", group.name);
+    let mut out = match &*group.state {
+        "gone" => format!(
+            "{0}: the configuration does not have it any more; pointsman server {0} reset forgets what orders say of it\n",
+            group.name
+        ),
+        _ => format!("{}: {servers}, {used}{made}\n", group.name),
+    };
     if !group.servers.is_empty() {
         let mut table = Table::new(&["  server", "state", "parameters", ">in flight", "said by"]);
         for server in &group.servers {
@@ -263,15 +269,16 @@ fn text(group: &ServerGroup) -> String {
         out.push_str(&format!("  pinned by {}: what is looked up does not count\n", by(pinned)));
     }
     for said in &group.removed {
-        let by = by(said);
-        out.push_str(&format!("  {} was removed by {by}; the file still has it\n", said.server));
+        let still = match said.source {
+            Some(ServerOrigin::Discovered) => "it is still found there",
+            _ => "the file still has it",
+        };
+        out.push_str(&format!("  {} was removed by {}; {still}\n", said.server, by(said)));
     }
     for said in &group.dormant {
         let by = by(said);
-        out.push_str(&format!(
-            "  {} is not in the file any more: \"{}\" by {by} has no effect\n",
-            said.server, said.says
-        ));
+        let why = if group.state == "gone" { "" } else { " is not in the file any more" };
+        out.push_str(&format!("  {}{why}: \"{}\" by {by} has no effect\n", said.server, said.says));
     }
     out
 }

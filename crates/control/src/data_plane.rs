@@ -43,6 +43,8 @@ pub trait DataPlane: Send + Sync + 'static {
     fn forgive(&self, servers: Vec<AskedServer>);
     /// Reports the groups of the newest configuration and the state of their peers: one answer per worker thread.
     fn peers(&self, reply: Reply<Vec<GroupState>>);
+    /// Reports these groups alone: one answer per worker thread.
+    fn peers_of(&self, groups: Arc<[Arc<str>]>, reply: Reply<Vec<GroupState>>);
     /// Empties every thread's recorder into the collector, then answers once.
     fn collect(&self, reply: Reply<()>);
     /// Returns the collector of statistics.

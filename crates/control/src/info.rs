@@ -239,6 +239,8 @@ pub struct GroupInfo {
     pub made: Option<MadeInfo>,
     /// Where more servers are looked up for it.
     pub sources: Vec<SourceInfo>,
+    /// It is gone: orders alone say something of its servers, without effect.
+    pub is_gone: bool,
 }
 
 /// How a group was made at run time.

@@ -8,7 +8,7 @@
 
 use crate::horizon::Horizon;
 use serde::{Deserialize, Serialize};
-use switch::{Change, Commit, Route, SubjectChange};
+use switch::{BaseGroup, Change, Commit, Route, ServerEntry, SubjectChange};
 use utoipa::ToSchema;
 
 /// The maximum number of changes that are listed.
@@ -103,6 +103,19 @@ impl Receipt {
             notes: commit.moved_default().map(moved_default).into_iter().collect(),
             ..Receipt::default()
         }
+    }
+
+    /// Returns it with what has become of servers that orders no longer add: these groups of the configuration have them, or they
+    /// are gone.
+    pub(crate) fn over(mut self, groups: &[BaseGroup]) -> Receipt {
+        for server in self.servers.iter_mut().filter(|one| one.is_no_longer_added()) {
+            let group = groups.iter().find(|group| group.name.eq_ignore_ascii_case(&server.group));
+            let is_there =
+                group.is_some_and(|group| group.servers.iter().any(|one| one.name == server.server));
+            let what = if is_there { "as in the configuration" } else { "removed" };
+            server.change = format!("{}: {} {what}", server.group, server.server);
+        }
+        self
     }
 
     /// Returns it with more remarks.
@@ -236,6 +249,12 @@ pub struct ChangedServer {
 }
 
 impl ChangedServer {
+    /// Returns true if an order had added the server, and none says anything of it since.
+    fn is_no_longer_added(&self) -> bool {
+        let was_added = self.from.as_deref().is_some_and(|from| ServerEntry::parse(from).is_added);
+        was_added && self.to.is_none() && !self.server.is_empty()
+    }
+
     /// Returns a change of a commit, if it is one of a server or a group.
     pub fn of(change: &SubjectChange) -> Option<ChangedServer> {
         if change.before == change.after {

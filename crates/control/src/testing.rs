@@ -240,6 +240,12 @@ impl DataPlane for FakeDataPlane {
             reply(workers.failed.iter().map(state).chain(workers.busy.iter().map(busy)).collect());
         });
     }
+    fn peers_of(&self, groups: Arc<[Arc<str>]>, reply: Reply<Vec<GroupState>>) {
+        self.peers(Box::new(move |mut states| {
+            states.retain(|state| groups.contains(&state.name));
+            reply(states);
+        }));
+    }
     fn collect(&self, reply: Reply<()>) {
         reply(());
     }

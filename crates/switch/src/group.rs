@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::server::{FORGOTTEN_SUBJECT, GROUP_SUBJECT, server_address};
+use crate::server::{
+    FORGOTTEN_SUBJECT, GROUP_SUBJECT, SERVER_SUBJECT, named_server, server_address, subject_name,
+};
 use crate::{BaseGroup, Code, Refusal, Rules, ServerParams, SubjectChange, Subjects};
 
 /// The word of `targets` that admits groups made at run time; so no such group is called so.
@@ -157,6 +159,24 @@ pub fn find_group<'r>(rules: &'r Rules, subjects: &Subjects, name: &str) -> Opti
     Some(Cow::Owned(base(rules, &name.to_ascii_lowercase(), &made)))
 }
 
+/// Returns the names of groups that are gone while orders still say something of their servers: without effect, until the
+/// configuration has them again.
+pub fn gone_groups(rules: &Rules, subjects: &Subjects) -> Vec<Arc<str>> {
+    let mut names: Vec<&str> =
+        subjects.of(SERVER_SUBJECT).filter_map(|(name, _)| Some(named_server(name)?.0)).collect();
+    names.dedup();
+    names.retain(|name| find_group(rules, subjects, name).is_none());
+    names.into_iter().map(Arc::from).collect()
+}
+
+/// Returns what goes for a group that is gone in the place of a block, if orders still say something of its servers.
+pub fn gone_group(rules: &Rules, subjects: &Subjects, name: &str) -> Option<BaseGroup> {
+    let name = name.to_ascii_lowercase();
+    let is_said = subjects.with_prefix(SERVER_SUBJECT, &subject_name(&name, "")).next().is_some();
+    (is_said && find_group(rules, subjects, &name).is_none())
+        .then(|| BaseGroup { users: Vec::new(), ..base(rules, &name, &MadeGroup::default()) })
+}
+
 /// Returns the group of this name that the configuration has.
 pub(crate) fn configured<'r>(rules: &'r Rules, name: &str) -> Option<&'r BaseGroup> {
     rules.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name))
@@ -265,16 +285,16 @@ impl Refusal {
 impl SubjectChange {
     /// Returns the change of a group that was made at run time as people read it: `green: made, like blue`.
     pub(crate) fn group_text(&self) -> Option<String> {
-        if self.subject != GROUP_SUBJECT {
-            return None;
-        }
-        let what = match (&self.before, &self.after) {
-            (before, after) if before == after => "unchanged".to_owned(),
-            (_, None) => "removed".to_owned(),
-            (_, Some(after)) => match MadeGroup::parse(after).like {
+        let what = match (&*self.subject, &self.before, &self.after) {
+            // Beside its removal.
+            (FORGOTTEN_SUBJECT, ..) => "forgotten, with what was said of its servers".to_owned(),
+            (GROUP_SUBJECT, before, after) if before == after => "unchanged".to_owned(),
+            (GROUP_SUBJECT, _, None) => "removed".to_owned(),
+            (GROUP_SUBJECT, _, Some(after)) => match MadeGroup::parse(after).like {
                 Some(like) => format!("made, like {like}"),
                 None => "made".to_owned(),
             },
+            _ => return None,
         };
         Some(format!("{}: {what}", self.name))
     }

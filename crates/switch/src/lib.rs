@@ -44,7 +44,7 @@ pub use commit::{Chain, ChainBreak, ChainFault, Change, Commit, Hash, verify_cha
 pub use default::UndoneDefault;
 pub use group::{
     DYNAMIC, GroupOrder, GroupUse, GroupVerb, MadeGroup, RunTimeRules, all_groups, check_made, find_group,
-    made_groups,
+    gone_group, gone_groups, made_groups,
 };
 pub use hold::{Hold, HoldLimits, HoldPhase, HoldState, Ticket};
 pub use key::{Key, KeyFault, KeyKind, Shape, normalise};

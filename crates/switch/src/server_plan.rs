@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::group::{all_groups, base, configured, find_group, is_removal};
+use crate::group::{all_groups, base, configured, find_group, gone_group, is_removal};
 use crate::server::{GROUP_SUBJECT, PIN, SERVER_SUBJECT, named_server, server_address, subject_name};
 use crate::{
     BaseGroup, BaseServer, Code, Details, EffectiveGroup, MadeGroup, OverlayServer, Refusal, Rules,
@@ -41,9 +41,9 @@ pub(crate) fn set(
     Ok(changes)
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     fn take(&mut self, order: &ServerOrder) -> Result<(), Refusal> {
-        let group = &*group(self.table, self.rules, &[], &order.group)?;
+        let group = &*self.group(order)?;
         let overlay = overlay_of(self.table.subjects(), &group.name);
         if order.server.is_empty() && order.verb == ServerVerb::Reset {
             for said in &overlay {
@@ -66,6 +66,16 @@ impl Draft<'_> {
         let entry = changed(group, &server, base, said, &order.verb)?;
         check_params(group, &server, &entry.params)?;
         self.put(group, &server, entry)
+    }
+
+    /// Returns the group that an order is on: of one that is gone orders can only be forgotten.
+    fn group(&self, order: &ServerOrder) -> Result<Cow<'a, BaseGroup>, Refusal> {
+        let subjects = self.table.subjects();
+        match (gone_group(self.rules, subjects, &order.group), &order.verb) {
+            (None, _) => group(self.table, self.rules, &[], &order.group),
+            (Some(gone), ServerVerb::Reset) => Ok(Cow::Owned(gone)),
+            (Some(_), _) => Err(Refusal::unknown_group(self.rules, subjects, &order.group)),
+        }
     }
 
     /// Makes orders of the servers that were looked up.
@@ -225,6 +235,16 @@ pub(crate) fn check_groups(
         if of_group.is_some_and(is_removal) && configured(rules, name).is_none() {
             continue;
         }
+        let of_servers = || {
+            let of_server =
+                |change: &&SubjectChange| named_server(&change.name).map(|(group, _)| group) == Some(name);
+            changes.iter().filter(|change| change.subject == SERVER_SUBJECT).filter(of_server)
+        };
+        // What is said of the servers of a group that is gone may be forgotten.
+        let is_gone = gone_group(rules, table.subjects(), name).is_some() && of_group.is_none();
+        if is_gone && of_servers().all(|change| change.after.is_none()) {
+            continue;
+        }
         let group = &*group(table, rules, changes, name)?;
         let before = match of_group {
             Some(new) if new.before.is_none() => EffectiveGroup::default(),
@@ -310,7 +330,8 @@ impl SubjectChange {
             (before, after) if before == after => "unchanged".to_owned(),
             (_, after) if after.is_removed => "removed".to_owned(),
             (before, after) if after.is_added && !before.is_added => with("added"),
-            (before, after) if before.is_added && after.is_empty() => "removed".to_owned(),
+            // Whether the configuration has it, and it stays, is not known here.
+            (before, after) if before.is_added && after.is_empty() => "no longer added".to_owned(),
             (_, after) if after.is_empty() => "as in the configuration".to_owned(),
             (before, _) if before.is_removed => with("back"),
             (before, after) => differences(&before.params, &after.params),
@@ -368,6 +389,10 @@ impl Refusal {
         let groups = all_groups(rules, subjects);
         let known: Vec<Arc<str>> = groups.iter().map(|group| Arc::clone(&group.name)).collect();
         let remedy = match &known[..] {
+            _ if gone_group(rules, subjects, name).is_some() => format!(
+                "orders still say something of its servers: write it in the configuration again, or forget them (pointsman server \
+                 {name} reset)"
+            ),
             [] => "make it (pointsman group create), or write it in the configuration and reload".to_owned(),
             known => format!("there are {}; others are made with pointsman group create", known.join(", ")),
         };
@@ -588,9 +613,9 @@ mod tests {
             ("blue up a", "blue: a up", "a weight=6, bb down=off, 10.0.0.9:80 weight=3"),
             ("blue remove a", "blue: a removed", "bb down=off, 10.0.0.9:80 weight=3"),
             ("blue remove a", "unchanged", "bb down=off, 10.0.0.9:80 weight=3"),
-            ("blue remove 10.0.0.9:80", "blue: 10.0.0.9:80 removed", "bb down=off"),
+            ("blue remove 10.0.0.9:80", "blue: 10.0.0.9:80 no longer added", "bb down=off"),
             ("blue add a weight=1", "blue: a added, weight=1", "a weight=1, bb down=off"),
-            ("blue reset a", "blue: a removed", "a weight=2, bb down=off"),
+            ("blue reset a", "blue: a no longer added", "a weight=2, bb down=off"),
             ("blue reset", "blue: bb as in the configuration", "a weight=2, bb down"),
             ("blue reset", "unchanged", "a weight=2, bb down"),
         ] {
@@ -666,10 +691,38 @@ mod tests {
         let refusal = groups.undo(1, false).unwrap_err();
         assert_eq!(refusal.code, Code::GroupEmptied, "{refusal}");
         groups.undo(2, false).unwrap();
+        groups.servers("ring remove 10.0.0.9; ring add 10.0.0.8", false).unwrap();
         let one = groups.1.groups[0].clone();
         groups.1.groups = [one].into();
-        let refusal = groups.undo(1, false).unwrap_err();
+        let refusal = groups.undo(4, false).unwrap_err();
         assert_eq!(refusal.text, "there is no group \"ring\"");
+    }
+
+    #[test]
+    fn what_is_said_of_a_group_that_is_gone_can_be_forgotten_and_no_more() {
+        let mut groups = Groups::new();
+        groups.servers("blue add 10.0.0.9; ring add 10.0.0.9; ring add 10.0.0.8", false).unwrap();
+        let (ring, blue) = (groups.1.groups[1].clone(), groups.1.groups[0].clone());
+        groups.1.groups = [blue.clone()].into();
+        for line in
+            ["ring add 10.0.0.7", "ring set 10.0.0.9 weight=2", "RING drain 10.0.0.9", "ring remove 10.0.0.9"]
+        {
+            let order = Action::Servers(vec![parse(line)]);
+            let refusal = groups.order(order, Meta { force: true, ..Meta::default() }).unwrap_err();
+            assert_eq!(refusal.code, Code::UnknownGroup, "{line}");
+            assert!(refusal.remedy.to_lowercase().contains("pointsman server ring reset"), "{refusal:?}");
+        }
+        assert_eq!(groups.servers("ring reset 10.0.0.1", false).unwrap(), "unchanged");
+        let one = groups.servers("RING reset 10.0.0.8", false).unwrap();
+        assert_eq!(one, "ring: 10.0.0.8:80 no longer added");
+        let both = groups.servers("blue reset; ring reset", false).unwrap();
+        assert_eq!(both, "blue: 10.0.0.9:80 no longer added; ring: 10.0.0.9:80 no longer added");
+        assert_eq!(groups.servers("ring reset", false).unwrap_err(), "unknown_group");
+        // Nothing comes back to a group that is not there.
+        assert_eq!(groups.undo(3, false).unwrap_err().code, Code::UnknownGroup);
+        groups.1.groups = [blue, ring].into();
+        groups.undo(3, false).unwrap();
+        assert_eq!(groups.list("ring"), "10.0.0.9:80");
     }
 
     #[test]

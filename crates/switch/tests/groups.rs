@@ -141,7 +141,15 @@ fn a_group_is_made_with_its_servers_and_goes_with_them() {
 
     let commit = groups.done(remove("Teal"));
     let texts: Vec<String> = commit.subjects.iter().filter_map(SubjectChange::server_text).collect();
-    assert_eq!(texts, ["teal: removed", "teal: 10.0.0.1:80 removed", "teal: unix:/a.sock removed"]);
+    assert_eq!(
+        texts,
+        [
+            "teal: removed",
+            "teal: forgotten, with what was said of its servers",
+            "teal: 10.0.0.1:80 no longer added",
+            "teal: unix:/a.sock no longer added"
+        ]
+    );
     assert_eq!(groups.made(), "pink(Blue): 10.0.0.3:80 weight=4");
     assert_eq!(groups.code(server("teal", "10.0.0.1", ServerVerb::Drain)), Code::UnknownGroup);
 }

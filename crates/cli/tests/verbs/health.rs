@@ -179,6 +179,43 @@ fn a_gate_knows_what_checks_have_found_out() {
 }
 
 #[test]
+fn an_order_that_leads_to_a_group_which_is_down_or_degraded_says_so() {
+    let origins = [Origin::start(WELL), Origin::start(ILL)];
+    let [well, ill] = [&origins[0], &origins[1]].map(|origin| origin.address.to_string());
+    let server = Server::start(
+        "targets blue red;",
+        &format!(
+            "upstream red {{ server {well}; server {ill}; }}
+             server {{ listen unix:{{folder}}/red;
+                 location / {{ proxy_pass http://red; health_check interval=100ms uri=/health; }} }}"
+        ),
+    );
+    let state_is = |state: &str| {
+        let shown = server.say(&["group", "list", "--json"]).json();
+        let groups = shown["groups"].as_array().unwrap();
+        groups.iter().any(|group| group["name"] == "red" && group["state"] == state)
+    };
+    server.until("the second is out", || state_is("degraded"));
+    let degraded = format!("red is degraded, 1 of 2 servers up: {ill} is unhealthy (answered 503: {ill})");
+    let dry = server.say(&["switch", "a.example", "red", "--dry-run", "--json"]).json();
+    assert_eq!(dry["notes"][0], *degraded, "{dry}");
+    let switched = server.say(&["switch", "a.example", "red"]).done();
+    assert!(switched.contains(&format!("\n  note: {degraded}\n")), "{switched}");
+    origins[0].set(ILL);
+    server.until("none is left", || state_is("down"));
+    let down = format!(
+        "red is down: {well} is unhealthy (answered 503: {well}), {ill} is unhealthy (answered 503: {ill})"
+    );
+    for words in [&["split", "b.example", "red=10", "blue=90"][..], &["hold", "a.example"]] {
+        let said = server.say(words).done();
+        assert!(said.contains(&format!("\n  note: {down}\n")), "{said}");
+    }
+    server.say(&["release", "a.example"]).done();
+    let back = server.say(&["switch", "a.example", "blue"]).done();
+    assert!(!back.contains("down"), "{back}");
+}
+
+#[test]
 fn a_group_made_at_run_time_is_checked_as_the_one_it_is_like_and_its_checks_are_counted() {
     let (red, one, two, three) =
         ([Origin::start(WELL)], Origin::start(WELL), Origin::start(WELL), Origin::start(WELL));

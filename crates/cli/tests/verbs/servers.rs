@@ -202,6 +202,43 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert_eq!(server.ask_pool("/").1, "one");
 }
 
+#[test]
+fn what_orders_say_of_a_group_that_left_the_file_is_shown_and_forgotten() {
+    let (one, two) = (Origin::start("one"), Origin::start("two"));
+    let server = with_pool(&[&one]);
+    server.say(&["server", "pool", "add", &two.address]).done();
+    server.say(&["server", "pool", "drain", &one.address]).done();
+    let file = server.path("conf/nginx.conf");
+    let conf = std::fs::read_to_string(&file).unwrap();
+    let block = conf.lines().find(|line| line.contains("upstream pool {")).unwrap();
+    let gone = conf.replace(block, "").replace("proxy_pass http://pool;", "return 204;");
+    let gone = gone.replace("proxy_pass http://empty;", "return 204;");
+    std::fs::write(&file, gone).unwrap();
+    server.say(&["reload"]).done();
+    let tested = server.say(&["-t"]);
+    let remedy = "of 2 servers is without effect; pointsman server pool reset forgets it";
+    assert!(tested.err.contains(remedy), "{}", tested.err);
+    let shown = server.say(&["server", "pool"]).done();
+    let drained = format!("\n  {}: \"drain\" by ", one.address);
+    assert!(
+        shown.starts_with("pool: the configuration does not have it any more") && shown.contains(&drained),
+        "{shown}"
+    );
+    let all = server.say(&["group", "list"]).done();
+    let row = all.lines().find(|line| line.starts_with("pool ")).unwrap_or_default();
+    assert!(row.contains("gone") && row.contains("orders on 2 servers alone"), "{all}");
+    assert!(server.say(&["server"]).done().contains(&drained));
+    let refused = server.say(&["server", "pool", "up", &one.address]);
+    assert!(refused.code == 1 && refused.err.contains("pointsman server pool reset"), "{}", refused.err);
+    let reset = server.say(&["server", "pool", "reset"]).done();
+    assert!(reset.contains(&format!("pool: {} removed", two.address)), "{reset}");
+    assert_eq!(server.say(&["server", "pool"]).code, 1);
+    assert!(!server.say(&["-t"]).err.contains("pool"));
+    std::fs::write(&file, conf).unwrap();
+    server.say(&["reload"]).done();
+    assert_eq!(server.ask_pool("/").1, "one", "nothing of the orders is left");
+}
+
 /// The revision of the groups, and the weight of the one server of `pool`.
 fn revision_and_weight(server: &Server) -> (u64, u64) {
     let all = server.say(&["group", "list", "--json"]).json();

@@ -12,6 +12,9 @@ use prober::Prober;
 use statistics::{Collector, GroupCondition, GroupSummary, Summary, Window};
 use switch::{EffectiveServer, OverlayServer, ServerParams, ServerSource};
 
+/// The state of a group of which orders alone say something.
+const GONE: &str = "gone";
+
 /// Returns the groups of this name, or all, with what was measured in this window.
 pub(super) async fn groups(
     api: &Api,
@@ -52,18 +55,26 @@ impl Figures<'_> {
             found.map(|server| self.server(group, server, &of_group, measured)).unzip();
         let condition = GroupCondition::of(states.into_iter());
         let overlaid = |one: &OverlayServer| said(all, &one.name, one.entry.to_string(), one.revision);
+        let removed = |one: &OverlayServer| {
+            let base = group.base.servers.iter().find(|server| server.name == one.name);
+            let still = base.map(|server| match server.is_discovered {
+                true => types::ServerOrigin::Discovered,
+                false => types::ServerOrigin::File,
+            });
+            types::SaidOfServer { source: still, ..overlaid(one) }
+        };
         let made = group.made.as_ref();
         types::ServerGroup {
             name: name.to_owned(),
-            source: match made.is_some_and(|made| !made.is_adopted) {
+            source: match group.is_gone || made.is_some_and(|made| !made.is_adopted) {
                 true => types::ServerOrigin::Order,
                 false => types::ServerOrigin::File,
             },
             like: made.and_then(|made| made.like.clone()),
             made: made.map(|made| said(all, "", "made".to_owned(), made.revision)),
-            state: condition.name().into(),
+            state: if group.is_gone { GONE } else { condition.name() }.into(),
             servers,
-            removed: group.found.removed.iter().map(overlaid).collect(),
+            removed: group.found.removed.iter().map(removed).collect(),
             dormant: group.found.dormant.iter().map(overlaid).collect(),
             used_by: group.base.users.clone(),
             sources: group.sources.iter().map(lookup).collect(),
@@ -134,6 +145,7 @@ fn said(all: &GroupsInfo, server: &str, says: String, revision: u64) -> types::S
         actor: info.map(|info| info.actor.clone()).unwrap_or_default(),
         reason: info.and_then(|info| info.reason.clone()),
         time_ms: info.map(|info| info.time_ms).unwrap_or_default(),
+        source: None,
     }
 }
 

@@ -41,8 +41,11 @@ impl Summaries {
                 subject: Some(group),
                 actor: "pointsman".into(),
                 reason: Some(format!(
-                    "{} servers; {} joined, {} left",
-                    summary.now, summary.added, summary.gone
+                    "{} server{}; {} joined, {} left",
+                    summary.now,
+                    if summary.now == 1 { "" } else { "s" },
+                    summary.added,
+                    summary.gone
                 )),
                 count: summary.changes,
             })
@@ -72,7 +75,7 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            [("blue", 60, "5 servers; 120 joined, 60 left"), ("green", 1, "1 servers; 1 joined, 0 left")]
+            [("blue", 60, "5 servers; 120 joined, 60 left"), ("green", 1, "1 server; 1 joined, 0 left")]
         );
         assert!(summaries.take(None).is_empty());
     }

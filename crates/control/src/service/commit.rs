@@ -336,7 +336,7 @@ impl ControlState {
         self.end_refusals(switch, &commit);
         // The first commit makes the folder in which processes know of each other.
         self.announce_process();
-        let mut receipt = Receipt::of_commit(&switch.name(), &commit);
+        let mut receipt = Receipt::of_commit(&switch.name(), &commit).over(&switch.rules().groups);
         receipt.horizon = horizon;
         receipt.gate = gate.to_vec();
         receipt.workers_asked = self.data_plane().threads();

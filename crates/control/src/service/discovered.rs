@@ -4,7 +4,7 @@
 //! writing of the last good sets. Must never commit.
 
 use super::clock::now_ms;
-use super::groups::with_groups;
+use super::groups::{counted, with_groups};
 use super::lookups::{Failure, Task, places};
 use super::shared::Shared;
 use super::state::ControlState;
@@ -88,7 +88,8 @@ impl ControlState {
             let counts = (added.len(), gone.len(), *now);
             self.discovery.borrow_mut().summaries.count(now_ms, group, counts);
             let text = format!(
-                "upstream \"{group}\" has {now} servers: {} joined{}, {} left{}",
+                "upstream \"{group}\" has {}: {} joined{}, {} left{}",
+                counted(*now),
                 added.len(),
                 some_of(added),
                 gone.len(),
@@ -100,7 +101,8 @@ impl ControlState {
             None => {}
             Some(Some(why)) => {
                 let text = format!(
-                    "upstream \"{group}\": what was looked up is not believed: {why}; the last good set stays, {now} servers"
+                    "upstream \"{group}\": what was looked up is not believed: {why}; the last good set stays, {}",
+                    counted(*now)
                 );
                 self.shared.log(Level::Warn, &text);
             }
@@ -140,7 +142,8 @@ impl ControlState {
                     0 => String::new(),
                     seen_ms => format!(", seen {} s ago", now_ms.saturating_sub(seen_ms) / 1000),
                 };
-                let text_of_log = format!("{text}; {servers} servers are known there{age}");
+                let are = if servers == 1 { "is" } else { "are" };
+                let text_of_log = format!("{text}; {} {are} known there{age}", counted(servers));
                 self.shared.log(Level::Error, &text_of_log);
                 state.failure = Some(Failure { text, since_ms });
             }

@@ -74,7 +74,8 @@ impl ControlState {
             .await?;
         let commit = commit.ok_or_else(|| Refusal::unknown_revision(revision))?;
         let kept: Option<Receipt> = kept.and_then(|text| serde_json::from_str(&text).ok());
-        let mut receipt = kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit));
+        let mut receipt =
+            kept.unwrap_or_else(|| Receipt::of_commit(&name, &commit).over(&switch.rules().groups));
         receipt.horizon = receipt.horizon.map(horizon::stored);
         Ok(receipt)
     }

@@ -28,7 +28,7 @@ impl ControlState {
         let refused = !order.meta.force && gate.iter().any(|result| !result.passed);
         let commit = plan.commit(Hash::ZERO, clock::now(), Vec::new());
         let after = Arc::new(switch.table().apply(&commit));
-        let mut receipt = Receipt::of_commit(&switch.name(), &commit);
+        let mut receipt = Receipt::of_commit(&switch.name(), &commit).over(&switch.rules().groups);
         self.add_rates(switch, &after, &mut receipt.changes).await;
         if plan.changes.len() <= ASKED_FOR {
             for (change, told) in plan.changes.iter().zip(&mut receipt.changes) {

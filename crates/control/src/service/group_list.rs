@@ -11,7 +11,8 @@ use engine::modules::switch::GROUPS_NAME;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use switch::{
-    BaseGroup, GROUP_SUBJECT, MadeGroup, Refusal, all_groups, apply_overlay, find_group, overlay_of,
+    BaseGroup, EffectiveGroup, GROUP_SUBJECT, MadeGroup, OverlayServer, Refusal, all_groups, apply_overlay,
+    find_group, gone_group, gone_groups, overlay_of,
 };
 
 impl ControlHandle {
@@ -39,15 +40,23 @@ impl ControlState {
         let config = switch.configured().config.clone();
         let wanted: Vec<BaseGroup> = match &name {
             Some(name) => {
-                let found = find_group(&rules, subjects, name);
-                vec![found.ok_or_else(|| Refusal::unknown_group(&rules, subjects, name))?.into_owned()]
+                let found = find_group(&rules, subjects, name).map(Cow::into_owned);
+                let found = found.or_else(|| gone_group(&rules, subjects, name));
+                vec![found.ok_or_else(|| Refusal::unknown_group(&rules, subjects, name))?]
             }
-            None => all_groups(&rules, subjects).into_iter().map(Cow::into_owned).collect(),
+            None => {
+                let gone = gone_groups(&rules, subjects);
+                let gone = gone.iter().filter_map(|name| gone_group(&rules, subjects, name));
+                all_groups(&rules, subjects).into_iter().map(Cow::into_owned).chain(gone).collect()
+            }
         };
         let groups: Vec<GroupInfo> = wanted
             .into_iter()
             .map(|mut base| {
-                let found = apply_overlay(&base.servers, &overlay_of(subjects, &base.name));
+                let is_gone = gone_group(&rules, subjects, &base.name).is_some();
+                let overlay = overlay_of(subjects, &base.name);
+                let found =
+                    if is_gone { without_effect(overlay) } else { apply_overlay(&base.servers, &overlay) };
                 let made = subjects.get(GROUP_SUBJECT, &base.name.to_ascii_lowercase());
                 let made = made.map(|value| MadeInfo {
                     like: MadeGroup::parse(&value.value).like,
@@ -60,7 +69,7 @@ impl ControlState {
                     admitting.filter(|user| !base.users.contains(user)).cloned().collect();
                 base.users.extend(more);
                 let sources = self.sources_of(&config, &base);
-                GroupInfo { base, found, made, sources }
+                GroupInfo { base, found, made, sources, is_gone }
             })
             .collect();
         let revisions: BTreeSet<u64> = groups.iter().flat_map(GroupInfo::revisions).collect();
@@ -73,4 +82,10 @@ impl ControlState {
             store_fault: switch.fault_text(),
         })
     }
+}
+
+/// Returns what orders say of the servers of a group that is gone.
+fn without_effect(overlay: Vec<OverlayServer>) -> EffectiveGroup {
+    let (pins, dormant): (Vec<_>, Vec<_>) = overlay.into_iter().partition(OverlayServer::is_pin);
+    EffectiveGroup { dormant, pinned: pins.first().map(|pin| pin.revision), ..EffectiveGroup::default() }
 }

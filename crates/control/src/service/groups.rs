@@ -6,14 +6,11 @@
 
 use super::state::ControlState;
 use super::switch_state::{ConfiguredSwitch, SwitchState};
-use super::trace;
 use crate::barred;
 use crate::data_plane::{Acknowledgement, Watch};
-use crate::gate;
 use crate::options::{Options, Wait};
-use crate::receipt::{Drain, DrainState, GateResult, Receipt, ServerResult};
+use crate::receipt::{Drain, DrainState, Receipt};
 use engine::host::Level;
-use engine::modules::switch::{GateSpec, SwitchSpec};
 use engine::modules::upstream::{GroupEntry, Origin, with_params};
 use engine::{Config, Routing};
 use std::path::PathBuf;
@@ -24,7 +21,6 @@ use switch::{
     ServerVerb, Table, apply_overlay, find_group, made_groups, named_server, overlay_of, server_address,
 };
 use tokio::sync::mpsc;
-use tracing::Instrument;
 use upstream::{
     Address, BalancerSpec, GroupSet, GroupSets, GroupSpec, KeepaliveSpec, PeerSource, PeerSpec, Ring,
 };
@@ -174,15 +170,20 @@ pub(super) fn notes(
         let Some(group) = find_group(rules, table.subjects(), name) else {
             notes.push(format!(
                 "groups: the configuration has no group \"{name}\" any more: what orders say of {} is without effect; \
-                 pointsman server {name} reset forgets it once the group is there again",
+                 pointsman server {name} reset forgets it",
                 counted(overlay.len())
             ));
             continue;
         };
         let found = apply_overlay(&group.servers, &overlay);
         for said in &found.removed {
+            let base = group.servers.iter().find(|server| server.name == said.name);
+            let still = match base.is_some_and(|server| server.is_discovered) {
+                true => "it is still found where the configuration looks",
+                false => "the configuration still has it",
+            };
             notes.push(format!(
-                "groups: server {} of group \"{}\" was removed by {}; the configuration still has it",
+                "groups: server {} of group \"{}\" was removed by {}; {still}",
                 said.name,
                 group.name,
                 by(said.revision)
@@ -240,7 +241,8 @@ fn left_out(config: &Config, table: &Table) -> Vec<String> {
     added.collect()
 }
 
-fn counted(servers: usize) -> String {
+/// Returns a number of servers in words.
+pub(super) fn counted(servers: usize) -> String {
     if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") }
 }
 
@@ -281,51 +283,6 @@ impl ControlState {
             notes.extend(left_out(&switch.configured().config, &switch.table()));
             notes.iter().for_each(|note| self.shared.log(Level::Warn, note));
         }
-    }
-
-    /// Asks the servers that get requests by a plan and get none now. How, says the first switch with a gate that leads to
-    /// their group; `anyway` asks without one too.
-    pub(super) async fn probe_servers(
-        &self,
-        (place, table): (&ConfiguredSwitch, &Table),
-        plan: &Plan,
-        anyway: bool,
-    ) -> Vec<GateResult> {
-        let mut results: Vec<GateResult> = Vec::new();
-        for (group, server) in &plan.enlisted {
-            let subjects = &plan.subjects;
-            let own = subjects.iter().find(|one| one.subject == GROUP_SUBJECT && *one.name == **group);
-            let made = match own {
-                Some(own) => own.after.as_deref().map(MadeGroup::parse),
-                None => MadeGroup::find(table.subjects(), group),
-            };
-            let entry =
-                gate::entry(&place.config, group, made.as_ref().and_then(|made| made.like.as_deref()));
-            let leading = |spec: &&SwitchSpec| {
-                let admits = made.is_some() && spec.rules.run_time.is_admitted;
-                spec.gate.is_some() && (admits || spec.rules.target(group).is_some())
-            };
-            let gate = place.config.switches.iter().find(leading).and_then(|spec| spec.gate.as_ref());
-            let Some(spec) = gate.or(anyway.then_some(&GateSpec::CONNECT)) else { continue };
-            let base = place.spec().rules.groups.iter().find(|one| one.name == *group);
-            let known = base.and_then(|group| group.servers.iter().find(|one| one.name == *server));
-            let texts = known.map_or_else(|| vec![server.clone()], |known| known.addresses.clone());
-            let addresses = texts.iter().filter_map(|text| address(text)).collect();
-            let prober = self.data_plane().prober();
-            let asked = gate::ask_servers((&place.config, entry), prober, spec, group, addresses);
-            let servers = asked.instrument(trace::gate(plan)).await;
-            let servers = servers.into_iter().map(|one| ServerResult { server: server.clone(), ..one });
-            let at = results.iter().position(|result| *result.target == **group).unwrap_or_else(|| {
-                results.push(GateResult { target: group.to_string(), ..GateResult::default() });
-                results.len() - 1
-            });
-            let result = &mut results[at];
-            result.servers.extend(servers);
-            result.required = result.servers.len();
-            result.healthy = result.servers.iter().filter(|server| server.healthy).count();
-            result.passed = result.healthy >= result.required;
-        }
-        results
     }
 
     /// Refuses a plan that brings back a server which leads back into this one: what an undo or a reset brings was perhaps allowed

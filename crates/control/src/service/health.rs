@@ -13,23 +13,51 @@ use std::sync::Arc;
 use upstream::health::{Health, HealthTable};
 use upstream::{GroupSets, PeerSpec};
 
-/// Returns the condition of a group as its checks have it.
-fn condition(config: &Config, groups: &GroupSets, health: &HealthTable, group: &str) -> GroupCondition {
-    let entry = config.groups.iter().find(|entry| *entry.spec.name == *group);
+/// A server of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TargetServer {
+    /// Its name, as written.
+    pub(super) name: String,
+    /// Its state as the configuration, orders and its checks have it.
+    pub(super) state: PeerState,
+    /// What the check that keeps it out has found.
+    pub(super) reason: Option<Arc<str>>,
+}
+
+/// Returns the servers of a group with their states as the configuration, orders and checks have them.
+pub(super) fn states(
+    config: &Config,
+    groups: &GroupSets,
+    health: &HealthTable,
+    group: &str,
+) -> Vec<TargetServer> {
+    let number = config.group(group.as_bytes());
+    let entry = number.and_then(|number| config.groups.get(number));
     let published = groups.get(group.as_bytes()).map(|set| &set.spec);
-    let spec = published.or_else(|| entry.map(|entry| &entry.spec));
-    let (peers, entries) = (spec.map_or(&[][..], |spec| &spec.peers), health.find(group));
-    let state = |peer: &PeerSpec| {
+    let Some(spec) = published.or_else(|| entry.map(|entry| &entry.spec)) else { return Vec::new() };
+    let entries = health.find(&spec.name);
+    let server = |peer: &PeerSpec| {
         let known = entries.as_ref().and_then(|entries| entries.known(peer));
-        match known.map_or(Health::Healthy, |server| server.health()) {
+        let state = match known.as_ref().map_or(Health::Healthy, |server| server.health()) {
             _ if peer.down => PeerState::Down,
             _ if peer.drain => PeerState::Draining,
             Health::Healthy => PeerState::Up,
             Health::Checking => PeerState::Checking,
             Health::Unhealthy => PeerState::Unhealthy,
-        }
+        };
+        let reason = known.filter(|_| state == PeerState::Unhealthy).and_then(|known| {
+            let worst = known.view().checks.into_iter().max_by_key(|check| check.progress.health())?;
+            // One that has passed, and must pass again, does not say why.
+            worst.last.filter(|last| !last.passed).map(|last| last.reason)
+        });
+        TargetServer { name: peer.name.clone(), state, reason }
     };
-    GroupCondition::of(peers.iter().map(state))
+    spec.peers.iter().map(server).collect()
+}
+
+/// Returns the condition of a group as its checks have it.
+fn condition(config: &Config, groups: &GroupSets, health: &HealthTable, group: &str) -> GroupCondition {
+    GroupCondition::of(states(config, groups, health, group).iter().map(|server| server.state))
 }
 
 impl ControlHandle {

@@ -67,6 +67,13 @@ impl ControlState {
         if key.shape() == Shape::Exact && table.get(&key).is_none() {
             info.notes = spelling::notes_of(self.data_plane(), &switch.name(), &table, &[key.as_str()]);
         }
+        let entry = table.get(&key).or_else(|| Some(table.find_key(key.as_str().as_bytes())?.1));
+        let targets: Vec<Arc<str>> = match entry {
+            Some(entry) => entry.route.live_targets().cloned().collect(),
+            None => vec![table.default_target(&switch.rules().default).clone()],
+        };
+        let look = self.look_at_targets(&targets, &[]);
+        info.notes.extend(look.awaited(self.data_plane().threads()).await);
         Ok(info)
     }
 

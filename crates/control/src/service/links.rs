@@ -160,6 +160,17 @@ impl ControlState {
         Ok(())
     }
 
+    /// Returns true if a switch leads to a group now: by an entry, its default, what would come back, or an order under way. What
+    /// cannot be read may.
+    pub(super) async fn leads_to(&self, switch: &SwitchState, group: &Arc<str>) -> bool {
+        let is_default = {
+            let (table, rules) = (switch.table(), switch.rules());
+            table.default_target(&rules.default).eq_ignore_ascii_case(group)
+        };
+        is_default
+            || !matches!(self.uses_of(switch, vec![Arc::clone(group)]).await, Ok(uses) if uses.is_empty())
+    }
+
     /// Returns what leads to these groups in a switch: its entries, its default, what would come back, and orders under way.
     async fn uses_of(&self, switch: &SwitchState, names: Vec<Arc<str>>) -> Result<Vec<GroupUse>, Refusal> {
         let (position, of) = (switch.position(), format!("of switch \"{}\"", switch.name()));

@@ -43,6 +43,7 @@ mod registry;
 mod reload;
 mod reload_handle;
 mod revert;
+mod server_gate;
 mod shared;
 #[cfg(test)]
 mod simulation;
@@ -50,6 +51,7 @@ mod spelling;
 mod startup;
 mod state;
 mod switch_state;
+mod target_state;
 mod tell_heads;
 #[cfg(test)]
 mod tests;

@@ -92,7 +92,9 @@ impl ControlState {
             let mut notes = spelling::notes(self.data_plane(), &switch.name(), &switch.table(), &plan);
             notes.extend(self.notes_of_holds(switch, &plan));
             notes.extend(note_of_group(switch, &plan));
+            let look = self.look_at_targets(&plan.targets, &gate);
             if options.dry_run {
+                notes.extend(look.awaited(self.data_plane().threads()).await);
                 let receipt = self.dry_run_receipt(switch, &plan, &order, gate).await;
                 return Ok(receipt.with_notes(notes));
             }
@@ -110,6 +112,8 @@ impl ControlState {
                 CommitOutcome::Committed(following) => {
                     let receipt = self.waited(&following, options.wait, timeout).await;
                     let receipt = self.with_idle_servers(switch, receipt, options.wait, timeout).await;
+                    // A worker that has applied the commit has said before what it knows of the targets.
+                    notes.extend(look.notes());
                     Ok(receipt.with_notes(notes))
                 }
                 CommitOutcome::Repeated(earlier) => {

@@ -83,7 +83,7 @@ fn run(thread: &Rc<ThreadContext>, command: Command) {
                 }
             }
         }
-        Command::Peers(reply) => reply(peers(thread)),
+        Command::Peers(names, reply) => reply(peers(thread, names.as_deref())),
         Command::Collect(countdown) => {
             thread.collect_metrics();
             drop(countdown);
@@ -212,12 +212,15 @@ fn all_groups(thread: &ThreadContext) -> Vec<(Arc<str>, Rc<ThreadGroup>)> {
     configured.chain(made).filter(|(_, group)| group.is_own() || thread.number() == 0).collect()
 }
 
-fn peers(thread: &ThreadContext) -> Vec<GroupState> {
+fn peers(thread: &ThreadContext, names: Option<&[Arc<str>]>) -> Vec<GroupState> {
     let now_ms = thread.now_ms();
+    let is_meant = |(name, _): &(Arc<str>, Rc<ThreadGroup>)| {
+        names.is_none_or(|names| names.iter().any(|one| one.eq_ignore_ascii_case(name)))
+    };
     let state = |(name, group): (Arc<str>, Rc<ThreadGroup>)| GroupState {
         worker: thread.number(),
         name,
         peers: group.peers(now_ms),
     };
-    all_groups(thread).into_iter().map(state).collect()
+    all_groups(thread).into_iter().filter(is_meant).map(state).collect()
 }

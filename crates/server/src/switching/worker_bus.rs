@@ -32,8 +32,8 @@ pub(crate) enum Command {
     Forget(u64),
     /// Forget the failures of these servers, by their groups and names.
     Forgive(Arc<[AskedServer]>),
-    /// Report the state of the peers.
-    Peers(Shared<Vec<GroupState>>),
+    /// Report the state of the peers, of all groups or of these.
+    Peers(Option<Arc<[Arc<str>]>>, Shared<Vec<GroupState>>),
     /// Hand the recorders' contents to the collector.
     Collect(Countdown),
 }
@@ -237,7 +237,12 @@ impl DataPlane for WorkerBus {
 
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         let reply = Arc::new(reply);
-        self.send(|| Command::Peers(Arc::clone(&reply)));
+        self.send(|| Command::Peers(None, Arc::clone(&reply)));
+    }
+
+    fn peers_of(&self, groups: Arc<[Arc<str>]>, reply: Reply<Vec<GroupState>>) {
+        let reply = Arc::new(reply);
+        self.send(|| Command::Peers(Some(Arc::clone(&groups)), Arc::clone(&reply)));
     }
 
     fn collect(&self, reply: Reply<()>) {

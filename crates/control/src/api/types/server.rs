@@ -30,7 +30,7 @@ pub struct Groups {
 pub struct ServerGroup {
     /// Its name.
     pub name: String,
-    /// Where it comes from: `order` if it was made at run time.
+    /// Where it comes from: `order` if it was made at run time, or orders alone say something of it.
     pub source: ServerOrigin,
     /// The group of the configuration whose settings it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,8 @@ pub struct ServerGroup {
     /// Who made it at run time; also if the configuration has taken it over since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<SaidOfServer>,
-    /// `healthy`, `degraded` or `down`.
+    /// `healthy`, `degraded` or `down`; `gone` if the configuration no longer has it, and what orders say of its servers
+    /// (`dormant`) has no effect.
     pub state: String,
     /// Its servers.
     pub servers: Vec<Server>,
@@ -140,6 +141,9 @@ pub struct SaidOfServer {
     pub reason: Option<String>,
     /// Its time, in milliseconds since 1970.
     pub time_ms: u64,
+    /// Of a removed server, where it would come from: the file has it, or it is still looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ServerOrigin>,
 }
 
 /// Parameters of a server, as in a `server` line.

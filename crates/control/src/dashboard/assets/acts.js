@@ -183,7 +183,7 @@ export function confirm(name, revision) {
       const found = await get(`${pathOf(name)}/history`, { before: revision + 1, limit: 1 });
       const commit = found.commits.find((one) => one.revision === revision);
       const changes = [...(commit?.changes ?? []).map((one) => `${keyName(one.key)}: ${routeText(one.from ?? "default")} → ${routeText(one.to ?? "default")}`),
-        ...(commit?.subjects ?? []).filter((one) => one.text || one.from).map((one) => one.text ?? `${one.subject} ${one.name}: ${one.from ?? ""} → ${one.to ?? ""}`)];
+        ...(commit?.subjects ?? []).filter((one) => (one.text || one.from) && one.subject !== "forgotten").map((one) => one.text ?? `${one.subject} ${one.name}: ${one.from ?? ""} → ${one.to ?? ""}`)];
       return {
         doable: true,
         shown: el("div", { class: "receipt" }, el("p", null, el("strong", null, "This stays, and is not reverted any more:")),

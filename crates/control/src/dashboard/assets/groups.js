@@ -7,7 +7,7 @@ import { badge, count, duration, hue, moment, rate, share, span } from "./format
 import { now, on } from "./live.js";
 import { address, change, place } from "./place.js";
 
-const ORDER = ["down", "failing", "degraded", "healthy"];
+const ORDER = ["down", "failing", "degraded", "healthy", "gone"];
 const rank = (group) => (ORDER.indexOf(stateOf(group)) + 5) % 5;
 
 function settings(params) {
@@ -59,13 +59,14 @@ function section(group, sorting) {
       el("h2", { id }, el("span", { class: `dot hue${hue(group.name)}`, "aria-hidden": "true" }), el("a", { href: address("groups", { group: group.name }), "data-focus": `group ${group.name}` }, group.name), " ", badge(state)),
       figures && el("dl", { class: "figures" }, figures.map(([label, value]) => el("div", null, el("dt", null, label), el("dd", null, value))))),
     el("p", { class: "quiet" }, [
-      group.source === "order" ? "made by an order" : "", group.like ? `like ${group.like}` : "",
+      group.state === "gone" ? "the configuration has it no longer" : group.source === "order" ? "made by an order" : "", group.like ? `like ${group.like}` : "",
       group.used_by.length ? `used by ${group.used_by.join(", ")}` : "nothing leads to it",
       ...group.sources?.map((one) => `${one.lookup}: ${one.servers} servers${one.failure ? `, ${one.failure}` : ""}${one.age_ms !== undefined ? `, seen ${span(one.age_ms)} ago` : ""}`) ?? [],
       group.pinned ? `pinned by ${group.pinned.actor}` : "",
     ].filter(Boolean).join("; ")),
     servers(group, sorting),
-    group.removed?.length > 0 && el("p", { class: "quiet" }, "Removed: ", group.removed.map((one) => `${one.server} by ${one.actor}`).join(", ")));
+    group.removed?.length > 0 && el("p", { class: "quiet" }, "Removed: ", group.removed.map((one) => `${one.server} by ${one.actor}`).join(", ")),
+    group.dormant?.length > 0 && el("p", { class: "quiet" }, "Without effect: ", group.dormant.map((one) => `${one.server} ${one.says} by ${one.actor}`).join(", ")));
 }
 
 /** Shows the view. */

@@ -35,7 +35,7 @@ export function changesOf(commit, limit) {
   const route = (text) => (text === null || text === undefined ? "default" : routeText(text));
   const lines = [
     ...commit.changes.map((one) => `${keyName(one.key)}: ${route(one.from)} → ${route(one.to)}`),
-    ...(commit.subjects ?? []).filter((one) => !isFirstDefault(one)).map((one) => one.text ?? `${one.subject}${one.name ? ` ${one.name}` : ""}: ${one.from ?? "–"} → ${one.to ?? "–"}`),
+    ...(commit.subjects ?? []).filter((one) => !isFirstDefault(one) && one.subject !== "forgotten").map((one) => one.text ?? `${one.subject}${one.name ? ` ${one.name}` : ""}: ${one.from ?? "–"} → ${one.to ?? "–"}`),
   ];
   const more = lines.length - limit;
   return [...lines.slice(0, limit), ...(more > 0 ? [`and ${more} more`] : [])];

@@ -281,6 +281,9 @@ impl DataPlane for Workers {
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         self.inboxes.iter().for_each(|_| reply(Vec::new()));
     }
+    fn peers_of(&self, _: Arc<[Arc<str>]>, reply: Reply<Vec<GroupState>>) {
+        self.peers(reply);
+    }
     fn collect(&self, reply: Reply<()>) {
         self.answers.collect(0);
         reply(());

@@ -248,3 +248,49 @@ async fn a_fraction_of_the_servers_must_be_well() {
         control.stop();
     }
 }
+
+#[tokio::test]
+async fn a_server_that_joins_is_asked_by_the_gates_of_all_switches_that_lead_to_its_group() {
+    let half = answering(|_, request| {
+        let status = if request.starts_with("GET /a ") { "200 OK" } else { "503 No" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    });
+    let folder = folder();
+    let http = "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; }
+        switch $host $live { default blue; state memory; gate uri=/a timeout=2s; }
+        switch $host $edge { default blue; state memory; gate uri=/b timeout=2s; }
+        switch $host $back { default blue; state memory; gate uri=/a timeout=2s; }";
+    let (control, _) = open(&config(folder.path(), http), &FakeDataPlane::new()).unwrap();
+    let server = format!("127.0.0.1:{half}");
+    let order = |verb: switch::ServerVerb| {
+        let order = switch::ServerOrder { group: "green".into(), server: server.clone(), verb };
+        let order = Order { action: Action::Servers(vec![order]), meta: meta() };
+        control.order("groups", order, Options::default())
+    };
+    let add = || order(switch::ServerVerb::Add(switch::ServerParams::default()));
+    let lead = |switch: &'static str, target: &'static str| {
+        let forced = Meta { force: true, ..meta() };
+        control.order(switch, to(&[("a.example", target)], forced), Options::default())
+    };
+    let refused = format!(
+        "target \"green\" has 0 of 1 required healthy servers ({server}: answered 503 (gate of switch \"edge\"))"
+    );
+    // None leads there: the first one that may asks.
+    assert!(add().await.unwrap().gate[0].passed);
+    order(switch::ServerVerb::Remove).await.unwrap();
+    lead("edge", "green").await.unwrap();
+    assert_eq!(add().await.unwrap_err().text, refused);
+    // All that do ask, in any order of theirs, and the strictest counts.
+    for switch in ["live", "back"] {
+        lead(switch, "green").await.unwrap();
+        assert_eq!(add().await.unwrap_err().text, refused, "{switch}");
+    }
+    // What would come back if a commit is not confirmed leads there, too.
+    let window = Meta { force: true, confirm_within_ms: Some(600_000), ..meta() };
+    control.order("edge", to(&[("a.example", "blue")], window), Options::default()).await.unwrap();
+    assert_eq!(add().await.unwrap_err().text, refused);
+    control.confirm("edge", None, meta()).await.unwrap();
+    let receipt = add().await.unwrap();
+    assert_eq!((receipt.gate[0].passed, receipt.gate[0].servers.len()), (true, 1));
+    control.stop();
+}

@@ -165,6 +165,75 @@ async fn a_reload_merges_anew() {
     assert_eq!(shown(&routing.groups, "blue"), "127.0.0.1:3 w1");
 }
 
+/// Reloads with this `http` block.
+async fn reload(control: &ControlHandle, prefix: &Path, http: &str) {
+    let (control, config) = (control.clone(), config(prefix, http));
+    let work = move || {
+        let prepared = control.prepare_reload(&config)?;
+        prepared.store().map(crate::StoredReload::commit)?;
+        Ok::<_, String>(())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_orders_say_of_a_group_that_is_gone_is_shown_and_can_be_forgotten() {
+    let folder = folder();
+    let (control, data_plane) = start(folder.path(), "");
+    order(&control, "blue add 127.0.0.1:3; blue set 127.0.0.1:1 weight=5").await.unwrap();
+    let only = "upstream green { server 127.0.0.1:2; } switch $host $live { default green; }";
+    reload(&control, folder.path(), only).await;
+    let all = control.groups(None).await.unwrap();
+    let shown = |group: &crate::info::GroupInfo| {
+        let dormant = group.found.dormant.iter().map(|one| format!("{} {}", one.name, one.entry));
+        (group.base.name.to_string(), group.is_gone, dormant.collect::<Vec<_>>().join("; "))
+    };
+    let gone = ("blue".to_owned(), true, "127.0.0.1:1 weight=5; 127.0.0.1:3 added".to_owned());
+    assert_eq!(
+        all.groups.iter().map(shown).collect::<Vec<_>>(),
+        [("green".to_owned(), false, String::new()), gone.clone()]
+    );
+    assert!(all.groups[1].found.servers.is_empty(), "what is added there serves nothing");
+    assert_eq!(shown(&control.groups(Some("BLUE".into())).await.unwrap().groups[0]), gone);
+    for lines in ["blue add 127.0.0.1:4", "blue drain 127.0.0.1:1", "blue remove 127.0.0.1:3"] {
+        let refused = order(&control, lines).await.unwrap_err();
+        assert_eq!(refused.code, Code::UnknownGroup, "{lines}");
+        assert!(refused.remedy.contains("pointsman server blue reset"), "{}", refused.remedy);
+    }
+    let receipt = order(&control, "blue reset 127.0.0.1:3").await.unwrap();
+    assert_eq!(receipt.servers[0].change, "blue: 127.0.0.1:3 removed");
+    assert_eq!(order(&control, "blue reset").await.unwrap().revision, 3);
+    assert_eq!(control.groups(Some("blue".into())).await.unwrap_err().code, Code::UnknownGroup);
+    assert_eq!(control.groups(None).await.unwrap().groups.len(), 1);
+    // It has come back as the configuration has it.
+    reload(&control, folder.path(), &two_groups("")).await;
+    assert_eq!(published(&data_plane, "blue"), "as configured");
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_receipt_says_what_becomes_of_a_server_that_orders_no_longer_add() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    order(&control, "green add 127.0.0.1:3 weight=2; green add 127.0.0.1:4").await.unwrap();
+    let http =
+        "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; server 127.0.0.1:3; }
+        switch $host $live { default blue; }";
+    reload(&control, folder.path(), http).await;
+    let dry = Options { dry_run: true, ..Options::default() };
+    for options in [dry, Options::default()] {
+        let receipt = order_with(&control, "green reset", meta(), options).await.unwrap();
+        let changes: Vec<&str> = receipt.servers.iter().map(|one| one.change.as_str()).collect();
+        assert_eq!(changes, ["green: 127.0.0.1:3 as in the configuration", "green: 127.0.0.1:4 removed"]);
+    }
+    let filter = Filter { limit: 1, ..Default::default() };
+    let commit = control.history(GROUPS_NAME, filter).await.unwrap().remove(0);
+    // What the configuration had then is not in the history.
+    let texts: Vec<String> = commit.subjects.iter().filter_map(|one| one.server_text()).collect();
+    assert_eq!(texts, ["green: 127.0.0.1:3 no longer added", "green: 127.0.0.1:4 no longer added"]);
+    control.stop();
+}
+
 #[tokio::test]
 async fn another_process_follows() {
     let folder = folder();

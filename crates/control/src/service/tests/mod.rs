@@ -14,6 +14,7 @@ mod long_history;
 mod made_groups;
 mod registries;
 mod reloads;
+mod target_states;
 mod unchanged;
 mod waits;
 
