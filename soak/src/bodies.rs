@@ -99,7 +99,7 @@ impl Transfer<'_> {
         )
     }
 
-    /// The client's side.
+    /// Returns the client's side.
     fn send(&self, front: SocketAddr) -> Result<(), Fault> {
         let mut connection = Connection::open(front)?;
         let path = if self.buffered { "/buffered" } else { "/unbuffered" };
@@ -122,7 +122,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// The origin's side.
+    /// Returns the origin's side.
     fn serve(&self, listener: &TcpListener) -> Result<(), Fault> {
         let failed = |e: std::io::Error| Fault::wrong(format!("accept: {e}"));
         let (stream, _) = listener.accept().map_err(failed)?;

@@ -72,7 +72,7 @@ fn port_name(number: usize) -> String {
     format!("s{number}")
 }
 
-/// The configuration of the servers that are asked.
+/// Returns the configuration of the servers that are asked.
 fn servers() -> String {
     let listen = |n| format!("        listen 127.0.0.1:{{port:{}}} backlog=1024;\n", port_name(n));
     SERVERS.replace("{listens}", &(0..CHECKED).map(listen).collect::<String>())

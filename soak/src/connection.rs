@@ -98,7 +98,7 @@ impl Head {
             .map(|(_, value)| value.trim())
     }
 
-    /// A word of the first line, by its number.
+    /// Returns a word of the first line, by its number.
     pub(crate) fn word(&self, number: usize) -> &str {
         self.0.split("\r\n").next().and_then(|line| line.split(' ').nth(number)).unwrap_or_default()
     }
@@ -118,7 +118,7 @@ impl Head {
         self.field("connection") == Some("close")
     }
 
-    /// The head in one line, for reports.
+    /// Returns the head in one line, for reports.
     pub(crate) fn in_one_line(&self) -> String {
         self.0.replace("\r\n", " | ")
     }

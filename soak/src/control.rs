@@ -77,7 +77,7 @@ impl Control {
         }
     }
 
-    /// The revision of the switch `live`.
+    /// Returns the revision of the switch `live`.
     pub(crate) fn revision(&mut self) -> Result<u64, String> {
         number(&self.get("/v1/switches/live/keys?limit=1")?, "revision")
     }
@@ -94,12 +94,12 @@ impl Control {
     }
 }
 
-/// A number that a JSON object must have.
+/// Returns a number that a JSON object must have.
 pub(crate) fn number(value: &Value, name: &str) -> Result<u64, String> {
     value[name].as_u64().ok_or_else(|| format!("no {name} in {value}"))
 }
 
-/// The elements of a JSON array; none of anything else.
+/// Returns the elements of a JSON array; none of anything else.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }

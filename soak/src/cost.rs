@@ -33,7 +33,7 @@ pub(crate) fn cpu_ns_per_request(
     Ok(CpuTime::of(pid).since(&before).total_ns as f64 / sent as f64)
 }
 
-/// The median of ratios, and the lowest and the highest of them, as text.
+/// Returns the median of ratios, and the lowest and the highest of them, as text.
 pub(crate) fn median_ratio(mut ratios: Vec<f64>) -> (f64, String) {
     ratios.sort_unstable_by(f64::total_cmp);
     let median = ratios[ratios.len() / 2];

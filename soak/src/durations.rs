@@ -23,12 +23,12 @@ impl Durations {
         let _ = self.0.record(us);
     }
 
-    /// The number of durations.
+    /// Returns the number of durations.
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The duration below which this share of them lies, in microseconds; the longest one for 1.
+    /// Returns the duration below which this share of them lies, in microseconds; the longest one for 1.
     pub(crate) fn quantile_us(&self, share: f64) -> u64 {
         if share >= 1.0 { self.0.max() } else { self.0.value_at_quantile(share) }
     }

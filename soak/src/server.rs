@@ -25,7 +25,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The command that runs it with the files of a directory, in the background if `daemon`.
+    /// Returns the command that runs it with the files of a directory, in the background if `daemon`.
     pub(crate) fn command(&self, dir: &TestDir, daemon: bool) -> Command {
         let mut globals = if daemon { String::new() } else { "daemon off;".to_owned() };
         if nix::unistd::geteuid().is_root() {
@@ -57,7 +57,7 @@ pub(crate) fn test_dir(conf: &str) -> Result<TestDir, String> {
     TestDir::new_in(&crate::root().join("target/soak"), conf)
 }
 
-/// The address of a port of a directory on 127.0.0.1.
+/// Returns the address of a port of a directory on 127.0.0.1.
 pub(crate) fn address(dir: &TestDir, port: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, dir.port(port)?)))
 }
@@ -98,12 +98,12 @@ impl Server {
         Ok(server)
     }
 
-    /// The process id of the master.
+    /// Returns the process id of the master.
     pub(crate) fn pid(&self) -> u32 {
         self.group.pid().as_raw().cast_unsigned()
     }
 
-    /// The process id of the worker, if there is one.
+    /// Returns the process id of the worker, if there is one.
     pub(crate) fn worker(&self) -> Option<u32> {
         let is_worker = |pid: &u32| proc::title(*pid).contains("worker process") && proc::is_running(*pid);
         proc::children(self.pid()).into_iter().find(is_worker)
@@ -139,7 +139,7 @@ pub(crate) fn until<T>(what: &str, holds: impl FnMut() -> Option<T>) -> Result<T
     testkit::until(Instant::now() + TIMEOUT, holds).ok_or_else(|| format!("timeout while waiting for {what}"))
 }
 
-/// The lines of the error log with one of these levels.
+/// Returns the lines of the error log with one of these levels.
 pub(crate) fn log_lines(dir: &TestDir, levels: &[&str]) -> Vec<String> {
     let log = fs::read_to_string(dir.prefix().join("logs/error.log")).unwrap_or_default();
     let matches = |line: &&str| levels.iter().any(|level| line.contains(&format!("[{level}]")));

@@ -32,7 +32,9 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         if check {
             println!("docs/{name} is not what the tables say: run `cargo xtask docs`");
             status = ExitCode::FAILURE;
-        } else if let Err(error) = write(&path, &page) {
+        } else if let Err(error) =
+            path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, &page))
+        {
             eprintln!("{}: {error}", path.display());
             status = ExitCode::FAILURE;
         } else {
@@ -42,12 +44,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     status
 }
 
-fn write(path: &std::path::Path, page: &str) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-    std::fs::write(path, page)
-}
-
-/// Every generated page: its path below `docs/`, and its text.
+/// Returns every generated page: its path below `docs/`, and its text.
 fn pages() -> Vec<(String, String)> {
     let mut pages = vec![
         ("directives.md".to_owned(), directives()),
@@ -61,7 +58,7 @@ fn pages() -> Vec<(String, String)> {
     pages
 }
 
-/// The differences from nginx that cases hold: what each case with other answers of nginx says of them.
+/// Returns the differences from nginx that cases hold: what each case with other answers of nginx says of them.
 fn differences() -> String {
     let mut page = format!("# Differences from nginx that cases hold\n\n{MADE}\n");
     page.push_str(
@@ -93,7 +90,7 @@ fn differences() -> String {
     page
 }
 
-/// The modules with their directives, in the order of the tables.
+/// Returns the modules with their directives, in the order of the tables.
 fn modules() -> Vec<(&'static str, Vec<&'static Directive>)> {
     let all: Vec<_> = engine::config::directives().collect();
     let modules = all.chunk_by(|one, next| one.0.name == next.0.name);
@@ -102,7 +99,7 @@ fn modules() -> Vec<(&'static str, Vec<&'static Directive>)> {
         .collect()
 }
 
-/// The index of all directives.
+/// Returns the index of all directives.
 fn directives() -> String {
     let mut page = format!("# Directives\n\n{MADE}\n");
     page.push_str(
@@ -120,7 +117,7 @@ fn directives() -> String {
     page
 }
 
-/// One module's page: each directive as nginx's documentation shows it.
+/// Returns one module's page: each directive as nginx's documentation shows it.
 fn module(name: &str, directives: &[&Directive]) -> String {
     let mut page = format!("# Directives: {name}\n\n{MADE}\n[All directives](../directives.md)\n");
     for directive in directives {

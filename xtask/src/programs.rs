@@ -14,13 +14,13 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     Ok(target.join("debug/pointsman"))
 }
 
-/// The path of nginx: `$NGINX`, or where packages put it.
+/// Returns the path of nginx: `$NGINX`, or where packages put it.
 pub(crate) fn nginx() -> Option<PathBuf> {
     let usual = ["/usr/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/local/openresty/nginx/sbin/nginx"];
     find("NGINX", &usual)
 }
 
-/// The path of HAProxy: `$HAPROXY`, or where packages put it.
+/// Returns the path of HAProxy: `$HAPROXY`, or where packages put it.
 pub(crate) fn haproxy() -> Option<PathBuf> {
     find("HAPROXY", &["/usr/sbin/haproxy"])
 }
@@ -30,7 +30,7 @@ fn find(variable: &str, usual: &[&str]) -> Option<PathBuf> {
     named.into_iter().chain(usual.iter().map(PathBuf::from)).find(|path| path.is_file())
 }
 
-/// The version number that a program prints for `-v`.
+/// Returns the version number that a program prints for `-v`.
 pub(crate) fn version(path: &Path) -> Option<String> {
     let output = Command::new(path).arg("-v").output().ok()?;
     let text = [output.stdout, output.stderr].concat();
@@ -40,7 +40,7 @@ pub(crate) fn version(path: &Path) -> Option<String> {
     words.filter(|word| word.contains('.')).map(str::to_owned).next()
 }
 
-/// The exit code of a chore that succeeded, found something wrong, or could not run.
+/// Returns the exit code of a chore that succeeded, found something wrong, or could not run.
 pub(crate) fn exit_code(result: Result<bool, String>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -157,7 +157,7 @@ impl World {
     }
 }
 
-/// A request that is read, and its server found.
+/// Returns a request that is read, and its server found.
 fn begun() -> Box<World> {
     let mut exchange = Exchange::default();
     exchange.connection.remote = Some(SocketAddr::from(([192, 0, 2, 7], 40_000)));
@@ -176,7 +176,7 @@ fn begun() -> Box<World> {
     world
 }
 
-/// One that has come to its location.
+/// Returns one that has come to its location.
 fn routed() -> Box<World> {
     let mut world = begun();
     world.walk();
@@ -240,7 +240,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: Thu, 01 J
     Content-Type: application/json\r\nContent-Length: 1234\r\nConnection: keep-alive\r\n\
     Cache-Control: private, max-age=0\r\nETag: \"5f1d7a84-3039\"\r\nVary: Accept-Encoding\r\n\r\n";
 
-/// A request that is with an upstream, and the head of its answer.
+/// Returns a request that is with an upstream, and the head of its answer.
 fn answered() -> (Box<World>, Box<ResponseHead>) {
     let mut world = routed();
     let mut head = Box::new(ResponseHead::new());
@@ -261,7 +261,7 @@ fn answer(world: &mut World, head: &mut ResponseHead) {
     assert!(head.decode(ANSWER, 4096).is_ok());
 }
 
-/// One whose answer is about to be sent.
+/// Returns one whose answer is about to be sent.
 fn accepted() -> Box<World> {
     let (mut world, mut head) = answered();
     accept(&mut world, &mut head);
@@ -318,7 +318,7 @@ fn request_head(mut world: Box<World>) -> Box<World> {
     world
 }
 
-/// One that has been answered.
+/// Returns one that has been answered.
 fn done() -> Box<World> {
     let mut world = accepted();
     send_head(&mut world);
@@ -333,7 +333,7 @@ fn reset(mut world: Box<World>) -> Box<World> {
     world
 }
 
-/// A head that is read.
+/// Returns a head that is read.
 fn read() -> Box<World> {
     let mut world = begun();
     world.read();

@@ -42,7 +42,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\
 /// `proxy_buffer_size`.
 const HEAD_BYTES: usize = 4096;
 
-/// A head that has been used before: what it holds is allocated.
+/// Returns a head that has been used before: what it holds is allocated.
 fn warm_request(input: &'static [u8]) -> (RequestHead, &'static [u8]) {
     let mut head = RequestHead::new();
     assert!(matches!(head.decode(input, &HeadLimits::default()), Ok(Progress::Complete { .. })));
@@ -74,7 +74,7 @@ fn decode_response((mut head, input): (ResponseHead, &'static [u8])) -> Response
     head
 }
 
-/// The fields of the application's answer and a buffer that is large enough.
+/// Returns the fields of the application's answer and a buffer that is large enough.
 fn fields() -> (Headers, Vec<u8>) {
     let mut head = ResponseHead::new();
     assert!(head.decode(ANSWER, HEAD_BYTES).is_ok());

@@ -12,7 +12,7 @@ use statistics::{GroupLayout, Histogram, Layout, Recorder, RequestEnd, RoutedReq
 use std::hint::black_box;
 use std::sync::Arc;
 
-/// One that has seen durations like those to come.
+/// Returns one that has seen durations like those to come.
 fn warm_histogram(duration_us: u64) -> (Histogram, u64) {
     let mut histogram = Histogram::new();
     histogram.record(duration_us);
@@ -27,7 +27,7 @@ fn record_duration((mut histogram, duration_us): (Histogram, u64)) -> Histogram 
     histogram
 }
 
-/// One that has seen a request.
+/// Returns one that has seen a request.
 fn warm_recorder() -> Box<Recorder> {
     let peers = ["10.0.0.1:80", "10.0.0.2:80"].map(Arc::from).to_vec();
     let layout = Layout {

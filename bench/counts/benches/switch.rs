@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use switch::{Key, KeyKind, Route, Table, normalise};
 
-/// A thousand hosts and a wildcard, a buffer that is large enough, and who is asked for.
+/// Returns a thousand hosts and a wildcard, a buffer that is large enough, and who is asked for.
 fn table(host: &'static [u8]) -> (Table, Vec<u8>, &'static [u8]) {
     let names = (0..1_000).map(|n| format!("s{n}.example.com")).chain(["*.example.org".to_owned()]);
     let target: Arc<str> = Arc::from("green");

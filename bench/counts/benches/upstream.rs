@@ -14,7 +14,7 @@ use upstream::{
     Address, BalancerSpec, Group, GroupSpec, KeepaliveSpec, PeerSpec, PickInput, Tried, TryOutcome,
 };
 
-/// A group of so many servers that has served before.
+/// Returns a group of so many servers that has served before.
 fn group(peers: u16, balancer: BalancerSpec) -> Box<(Group, Tried)> {
     let peer =
         |n| PeerSpec::new(format!("app{n}"), Address::Inet(SocketAddr::from(([10, 0, 0, 1], 8000 + n))));

@@ -143,7 +143,7 @@ fn differences(known: &Counts, counts: &Counts) -> Vec<String> {
     lines
 }
 
-/// The repository's root.
+/// Returns the repository's root.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }

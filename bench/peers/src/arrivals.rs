@@ -23,7 +23,7 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    /// `rate` requests per second, for a while.
+    /// Creates arrivals of `rate` requests per second, for a while.
     pub(crate) fn new(rate: f64, length_ns: u64, seed: u64) -> Result<Arrivals, String> {
         let mut arrivals = Arrivals {
             next_ns: 0.0,
@@ -37,7 +37,7 @@ impl Arrivals {
         Ok(arrivals)
     }
 
-    /// The next request that is due and not yet sent: when it was due.
+    /// Returns the next request that is due and not yet sent: when it was due.
     pub(crate) fn take(&mut self, now_ns: u64) -> Option<u64> {
         while (self.next_ns as u64) <= now_ns && (self.next_ns as u64) < self.end_ns {
             self.waiting.push_back(self.next_ns as u64);

@@ -72,7 +72,7 @@ pub(crate) struct GoalResult {
 }
 
 impl GoalResult {
-    /// The result as a word. An uncertain value may still lie entirely on one side of the goal.
+    /// Returns the result as a word. An uncertain value may still lie entirely on one side of the goal.
     pub(crate) fn word(&self) -> &'static str {
         let at_most = self.goal.at_most;
         match self.value.map(|value| (value, value)).or(self.between) {
@@ -84,7 +84,7 @@ impl GoalResult {
 }
 
 impl Measurements {
-    /// The value of a measurement.
+    /// Returns the value of a measurement.
     pub(crate) fn value(&self, measure: Measure) -> Option<f64> {
         match measure {
             Measure::Cost => self.cost_us.median(),
@@ -97,28 +97,28 @@ impl Measurements {
         }
     }
 
-    /// The CPU time per request at the offered rate as a ratio to another side's, unless it is too uncertain.
+    /// Returns the CPU time per request at the offered rate as a ratio to another side's, unless it is too uncertain.
     pub(crate) fn offered_ratio(&self, other: &Measurements) -> Option<f64> {
         let ratios = self.offered_cost_us.ratios(&other.offered_cost_us);
         ratios.median().filter(|_| ratios.width() <= RATIO_LIMIT * 2.0)
     }
 
-    /// The interval of the ratio of CPU time per request to another side's, if there are enough rounds.
+    /// Returns the interval of the ratio of CPU time per request to another side's, if there are enough rounds.
     pub(crate) fn cost_interval(&self, other: &Measurements) -> Option<(f64, f64)> {
         self.cost_us.ratios(&other.cost_us).interval()
     }
 
-    /// The highest rate, unless the rounds disagree too much.
+    /// Returns the highest rate, unless the rounds disagree too much.
     pub(crate) fn steady_rate(&self) -> Option<f64> {
         self.rate.steady(RATE_LIMIT)
     }
 
-    /// All system calls per request: at one connection (0) or at many (1).
+    /// Returns all system calls per request: at one connection (0) or at many (1).
     pub(crate) fn calls_per_request(&self, at: usize) -> Option<f64> {
         self.calls.as_ref().map(|calls| calls[at].values().sum())
     }
 
-    /// A measurement as a ratio to another side's, round by round if it has rounds.
+    /// Returns a measurement as a ratio to another side's, round by round if it has rounds.
     pub(crate) fn ratio(&self, measure: Measure, other: &Measurements) -> Option<f64> {
         let (own, others) = (self.value(measure)?, other.value(measure)?);
         match measure {
@@ -138,12 +138,12 @@ impl Comparison {
         self.sides.iter().find(|side| side.label == label)
     }
 
-    /// The side that the others are ratios to.
+    /// Returns the side that the others are ratios to.
     pub(crate) fn reference(&self) -> Option<&Measurements> {
         self.side(self.workload.reference)
     }
 
-    /// The ratios that are too uncertain to be reported, each with how far its rounds disagree.
+    /// Returns the ratios that are too uncertain to be reported, each with how far its rounds disagree.
     pub(crate) fn uncertain(&self) -> Vec<String> {
         self.compared()
             .map(|(side, other)| (side, other, side.cost_us.ratios(&other.cost_us).width()))
@@ -154,15 +154,15 @@ impl Comparison {
             .collect()
     }
 
-    /// The reason why nothing that was measured in rounds is reported: no ratio is certain. If some are, only the others
-    /// are left out.
+    /// Returns the reason why nothing that was measured in rounds is reported: no ratio is certain. If some are, only the
+    /// others are left out.
     pub(crate) fn refusal(&self) -> Option<String> {
         let uncertain = self.uncertain();
         let all = !uncertain.is_empty() && uncertain.len() == self.compared().count();
         all.then(|| format!("the rounds disagree: {}", uncertain.join(", ")))
     }
 
-    /// The ratios that a workload is run for: ours to the reference, and those of its goals.
+    /// Returns the ratios that a workload is run for: ours to the reference, and those of its goals.
     fn compared(&self) -> impl Iterator<Item = (&Measurements, &Measurements)> {
         let ours = self.sides.iter().filter(|side| side.label.starts_with(Kind::Pointsman.name()));
         let to_reference = ours.filter_map(|side| Some((side, self.reference()?)));
@@ -172,7 +172,7 @@ impl Comparison {
         to_reference.filter(|(side, other)| side.label != other.label).chain(extra)
     }
 
-    /// The results of all goals.
+    /// Returns the results of all goals.
     pub(crate) fn goal_results(&self) -> Vec<GoalResult> {
         let refused = self.refusal().is_some();
         let found = |goal: &Goal| {
@@ -194,7 +194,7 @@ impl Comparison {
     }
 }
 
-/// The largest distance of a share from an even one, as a share of it.
+/// Returns the largest distance of a share from an even one, as a share of it.
 fn spread(counts: &[u64]) -> Option<f64> {
     let total: u64 = counts.iter().sum();
     let even = total as f64 / counts.len() as f64;

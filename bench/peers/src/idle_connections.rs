@@ -55,7 +55,7 @@ impl Drop for IdleConnections {
     }
 }
 
-/// The other process: opens the connections, reports that, and keeps them until its input ends.
+/// Returns the other process: opens the connections, reports that, and keeps them until its input ends.
 pub(crate) fn main(front: &str, count: &str) -> ExitCode {
     match hold(front, count) {
         Ok(streams) => {

@@ -44,17 +44,17 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    /// After a time.
+    /// Ends after a time.
     pub(crate) fn after(length: Duration) -> Until {
         Until { length, answers: u64::MAX }
     }
 
-    /// After so many answers.
+    /// Ends after this number of answers.
     pub(crate) fn answers(answers: u64) -> Until {
         Until { length: Duration::MAX, answers }
     }
 
-    /// After this time, even if there are fewer answers.
+    /// Ends after this time, even if there are fewer answers.
     pub(crate) fn or_after(self, length: Duration) -> Until {
         Until { length, ..self }
     }
@@ -76,8 +76,8 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// A quantile of latency in microseconds; `None` if fewer than ten requests lie beyond it, which would make it the
-    /// latency of single requests.
+    /// Returns a quantile of latency in microseconds; `None` if fewer than ten requests lie beyond it, which would make it
+    /// the latency of single requests.
     pub(crate) fn quantile_us(&self, share: f64) -> Option<f64> {
         let beyond = self.latencies_ns.len() as f64 * (1.0 - share);
         (beyond >= 10.0).then(|| self.latencies_ns.value_at_quantile(share) as f64 / 1e3)

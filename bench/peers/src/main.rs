@@ -166,7 +166,7 @@ fn run_all(plan: &Plan) -> Result<Run, String> {
     Ok(run)
 }
 
-/// The result of a workload in one line.
+/// Returns the result of a workload in one line.
 fn summary(comparison: &Comparison) -> String {
     if let Some(refusal) = comparison.refusal() {
         return format!("REFUSED: {refusal}");
@@ -217,7 +217,7 @@ fn raise_descriptors() -> Result<(), String> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|e| format!("setrlimit: {e}"))
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }

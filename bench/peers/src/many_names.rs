@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// The number of names.
 pub(crate) const COUNT: usize = 1_000;
 
-/// The n-th name.
+/// Returns the n-th name.
 pub(crate) fn host(n: usize) -> String {
     format!("s{n}.example.com")
 }
@@ -37,7 +37,7 @@ pub(crate) fn backends() -> String {
     text
 }
 
-/// The map for HAProxy.
+/// Returns the map for HAProxy.
 pub(crate) fn map() -> String {
     (0..COUNT).map(|n| format!("{} group{n}\n", host(n))).collect()
 }

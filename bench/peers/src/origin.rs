@@ -69,7 +69,7 @@ impl Origin {
         })
     }
 
-    /// Where it listens first.
+    /// Returns where it listens first.
     pub(crate) fn address(&self) -> Result<SocketAddr, String> {
         self.listeners[0].local_addr().map_err(|e| format!("origin: {e}"))
     }
@@ -218,7 +218,7 @@ impl Request {
     }
 }
 
-/// An answer as an application gives it.
+/// Returns an answer as an application gives it.
 fn reply(bytes: usize, ends: bool) -> Vec<u8> {
     let connection = if ends { "close" } else { "keep-alive" };
     let head = format!(

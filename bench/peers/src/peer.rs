@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The name of its first program.
+    /// Returns the name of its first program.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Pointsman => "pointsman",
@@ -97,7 +97,7 @@ impl Peer {
         command
     }
 
-    /// The path of its configuration in that directory.
+    /// Returns the path of its configuration in that directory.
     pub(crate) fn conf_file(&self) -> &'static str {
         match self.kind {
             Kind::Haproxy => "conf/haproxy.cfg",
@@ -115,7 +115,7 @@ fn version(binary: &Path) -> Result<String, String> {
     line.map(str::to_owned).ok_or_else(|| "it does not print its version".to_owned())
 }
 
-/// A program without a version, for tests.
+/// Returns a program without a version, for tests.
 #[cfg(test)]
 pub(crate) fn of_kind(kind: Kind, binary: PathBuf) -> Peer {
     Peer { name: kind.name().to_owned(), kind, binary, version: String::new(), modules: Vec::new() }

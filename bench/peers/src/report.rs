@@ -23,7 +23,7 @@ pub(crate) struct Run {
     pub(crate) failed: Vec<(&'static str, String)>,
 }
 
-/// A value as text, or a dash without one.
+/// Returns a value as text, or a dash without one.
 pub(crate) fn formatted(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
@@ -217,7 +217,7 @@ fn section(text: &mut String, comparison: &Comparison) {
     }
 }
 
-/// The interval of a ratio of CPU time, as text.
+/// Returns the interval of a ratio of CPU time, as text.
 fn interval(side: &Measurements, reference: &Measurements) -> String {
     let told = side.label != reference.label && side.ratio(Measure::Cost, reference).is_some();
     let interval = side.cost_interval(reference).filter(|_| told);

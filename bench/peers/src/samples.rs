@@ -18,12 +18,12 @@ pub(crate) const LATENCY_LIMIT: f64 = 0.50;
 pub(crate) struct Samples(pub(crate) Vec<f64>);
 
 impl Samples {
-    /// The median; `None` without rounds.
+    /// Returns the median; `None` without rounds.
     pub(crate) fn median(&self) -> Option<f64> {
         self.at(0.5)
     }
 
-    /// The distance of the first and the third quartile as a share of the median: 0 if all rounds agree.
+    /// Returns the distance of the first and the third quartile as a share of the median: 0 if all rounds agree.
     pub(crate) fn disagreement(&self) -> f64 {
         match (self.at(0.25), self.median(), self.at(0.75)) {
             (Some(low), Some(middle), Some(high)) if middle > 0.0 => (high - low) / middle,
@@ -31,18 +31,18 @@ impl Samples {
         }
     }
 
-    /// The median, unless the rounds disagree by more than `limit`.
+    /// Returns the median, unless the rounds disagree by more than `limit`.
     pub(crate) fn steady(&self, limit: f64) -> Option<f64> {
         self.median().filter(|_| self.disagreement() <= limit)
     }
 
-    /// The ratios round by round: a disturbance of both sides of a round hardly changes their ratio.
+    /// Returns the ratios round by round: a disturbance of both sides of a round hardly changes their ratio.
     pub(crate) fn ratios(&self, reference: &Samples) -> Samples {
         let pairs = self.0.iter().zip(&reference.0).filter(|(_, other)| **other > 0.0);
         Samples(pairs.map(|(own, other)| own / other).collect())
     }
 
-    /// The interval of the true median with 95 % confidence, by the sign test, which assumes nothing about how the
+    /// Returns the interval of the true median with 95 % confidence, by the sign test, which assumes nothing about how the
     /// rounds are distributed. `None` of fewer than six rounds, which are too few.
     pub(crate) fn interval(&self) -> Option<(f64, f64)> {
         let mut sorted = self.0.clone();
@@ -63,7 +63,7 @@ impl Samples {
         Some((sorted[below], sorted[count - 1 - below]))
     }
 
-    /// The width of that interval as a share of the median; without one, that of all rounds.
+    /// Returns the width of that interval as a share of the median; without one, that of all rounds.
     pub(crate) fn width(&self) -> f64 {
         let all = || {
             let low = self.0.iter().copied().fold(f64::INFINITY, f64::min);
@@ -73,12 +73,12 @@ impl Samples {
         self.median().filter(|middle| *middle > 0.0).map_or(0.0, |middle| (high - low) / middle)
     }
 
-    /// The largest of the rounds; 0 of none.
+    /// Returns the largest of the rounds; 0 of none.
     pub(crate) fn largest(&self) -> f64 {
         self.0.iter().copied().fold(0.0, f64::max)
     }
 
-    /// The value at a share of the sorted rounds, interpolated between two of them.
+    /// Returns the value at a share of the sorted rounds, interpolated between two of them.
     fn at(&self, share: f64) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

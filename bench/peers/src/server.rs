@@ -63,7 +63,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The process id of the master.
+    /// Returns the process id of the master.
     pub(crate) fn pid(&self) -> u32 {
         self.group.pid().as_raw().cast_unsigned()
     }

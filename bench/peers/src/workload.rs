@@ -88,7 +88,7 @@ impl Measure {
         matches!(self, Measure::Cost | Measure::P99)
     }
 
-    /// The name in the report.
+    /// Returns the name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Measure::Cost => "CPU per request",

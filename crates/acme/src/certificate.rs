@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::time::SystemTime;
 
-/// What is known of a certificate.
+/// A certificate's state.
 pub(crate) struct Certificate {
     pub(crate) wanted: Wanted,
     pub(crate) seed: u64,

@@ -38,12 +38,12 @@ pub(crate) struct OrderFailure {
 }
 
 impl OrderFailure {
-    /// One in which the issuer refused, or could do nothing else.
+    /// Returns one in which the issuer refused, or could do nothing else.
     pub(crate) fn refused(text: impl Into<String>) -> OrderFailure {
         OrderFailure { cause: Cause::Refused, text: text.into(), retry_after_s: None }
     }
 
-    /// One in which the issuer, or this machine, has troubles that pass.
+    /// Returns one in which the issuer, or this machine, has troubles that pass.
     pub(crate) fn unreachable(text: impl Into<String>) -> OrderFailure {
         OrderFailure { cause: Cause::Unreachable, text: text.into(), retry_after_s: None }
     }

@@ -27,7 +27,7 @@ const UPDATE: u16 = 5 << 11;
 const ANSWERS: u16 = 1 << 15;
 const CODE: u16 = 0x0f;
 
-/// What becomes of a record.
+/// The change of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordChange {
     /// It is added to what the name has.

@@ -52,7 +52,7 @@ pub(crate) struct InForce {
     pub(crate) until_s: u64,
 }
 
-/// What there is for a host.
+/// The certificate that there is for a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// No certificate that a client accepts.
@@ -63,7 +63,7 @@ pub enum Held {
     Good,
 }
 
-/// What may be revoked, and what is to be.
+/// Certificates that may be revoked, and those that are to be.
 #[derive(Default)]
 pub(crate) struct Revocations {
     /// By issuer.
@@ -97,7 +97,7 @@ impl OnDemandOrders {
         self.0.revocations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the issuers' tasks look what is asked of them.
+    /// Wakes the issuers' tasks to look for orders.
     pub(crate) fn wake_tasks(&self) {
         self.0.news.send_replace(());
     }
@@ -111,7 +111,7 @@ impl OnDemandOrders {
         }
     }
 
-    /// Has the certificate for a host (in lower case) ordered. The receiver gets a message, or fails, once it is known what has
+    /// Orders the certificate for a host (in lower case). The receiver gets a message, or fails, once it is known what has
     /// become of the order; `None` if nothing is ordered now: the last attempt has failed, or too much is under way.
     pub fn ask(
         &self,
@@ -220,7 +220,7 @@ impl OnDemandOrders {
         all
     }
 
-    /// Has the certificate revoked that is called so: by its own name, or by one that it is for.
+    /// Revokes the certificate with this name: its own, or a host that it is valid for.
     pub fn revoke(&self, name: &str, reason: RevokeReason, reply: RevokeReply) {
         let all = self.issued_certificates();
         let mut found: Vec<&IssuedCertificate> = all.iter().filter(|known| known.is_called(name)).collect();

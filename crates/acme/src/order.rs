@@ -25,7 +25,7 @@ const POLL: RetryPolicy = RetryPolicy::new()
 /// How long other processes take to find what they must answer.
 const FOLLOWERS_LOOK: Duration = Duration::from_millis(1500);
 
-/// What an order needs.
+/// The inputs of an order.
 pub(crate) struct OrderTask<'a> {
     pub(crate) issuer: &'a Issuer,
     pub(crate) wanted: &'a Wanted,

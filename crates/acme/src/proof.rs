@@ -20,7 +20,7 @@ pub(crate) struct Proof {
     shared: Option<(Folder, String)>,
 }
 
-/// What is answered, and under which name.
+/// The answer to a challenge, and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChallengeAnswer {
     /// HTTP-01, for a token.

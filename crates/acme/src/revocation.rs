@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A certificate that an issuer of this process has issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedCertificate {
-    /// What it is called: its file, without the ending.
+    /// Its name: its file, without the ending.
     pub name: String,
     /// The name of its issuer.
     pub issuer: Arc<str>,
@@ -27,16 +27,16 @@ impl IssuedCertificate {
 /// Why a certificate is revoked (RFC 5280, section 5.3.1): those reasons that issuers take from who has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RevokeReason {
-    /// None is given.
+    /// No reason.
     #[default]
     Unspecified,
-    /// Others have its key.
+    /// Its key is no longer secret.
     KeyCompromise,
-    /// Who it is for has changed.
+    /// The subject's affiliation has changed.
     AffiliationChanged,
-    /// Another one has taken its place.
+    /// Another certificate replaces it.
     Superseded,
-    /// It is needed no more.
+    /// It is no longer needed.
     CessationOfOperation,
 }
 

@@ -12,7 +12,7 @@ const DAY_S: u64 = 24 * HOUR_S;
 /// Below this lifetime a certificate is short-lived.
 const SHORT_LIVED_S: u64 = 10 * DAY_S;
 
-/// What an issuer suggests (RFC 9773).
+/// The window that an issuer suggests (RFC 9773).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RenewalWindow {
     /// The first moment of it.
@@ -37,7 +37,7 @@ pub fn renewal_s(facts: &CertificateFacts, window: Option<RenewalWindow>, seed: 
     facts.until_s.saturating_sub(left_s + spread_s)
 }
 
-/// When the issuer is asked for its window again, if it says after how long that makes sense.
+/// Returns when the issuer is asked for its window again, if it says after how long that makes sense.
 pub fn window_again_s(now_s: u64, retry_after_s: u64) -> u64 {
     now_s.saturating_add(retry_after_s.clamp(MINUTE_S, DAY_S))
 }

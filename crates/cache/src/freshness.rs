@@ -8,7 +8,7 @@ use http::{Headers, Known};
 /// The longest `Vary` whose variants are told apart; responses with a longer one are not kept, as in nginx.
 const MAX_VARY_BYTES: usize = 128;
 
-/// What the fields of a response say about keeping it. Times are in seconds since the epoch; 0 is that nothing is said.
+/// The fields of a response that decide how long it is kept. Times are in seconds since the epoch; 0 if nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// It may be kept.

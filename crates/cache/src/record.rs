@@ -60,7 +60,7 @@ pub struct Times {
     pub stale_error_s: u64,
 }
 
-/// What is kept beside a response's body.
+/// The data kept beside a response's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredMeta {
     /// Its key, whole.
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_records_are_read_back() {
         let meta = meta();
         let bytes = bytes(&meta);
         assert_eq!(bytes.len() as u64, meta.body_start());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_file_is_none() {
+    fn an_unfinished_file_is_not_a_kept_response() {
         let meta = meta();
         let unfinished = [vec![0; RECORD_BYTES], meta.texts()].concat();
         assert_eq!(StoredMeta::read(&unfinished), Err(MetaFault::Foreign));

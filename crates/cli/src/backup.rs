@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(300);
 /// Save a switch's table and its whole history to a file, and verify it
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    /// The file; one that is there is replaced
+    /// Destination; an existing file is overwritten
     file: PathBuf,
 }
 

@@ -15,11 +15,11 @@ use std::time::Duration;
 /// Time limit for the answer: longer than the server's own.
 const ANSWER: Duration = Duration::from_secs(130);
 
-/// List zones of kept responses (proxy_cache), and purge them
+/// List cache zones (proxy_cache), and purge cached responses
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A key is what proxy_cache_key comes to; without that directive, the URL of the upstream: http://backend/page. A purge takes
-it with all variants, whichever target of a switch they came from. It is in the journal.
+A key is the value of proxy_cache_key; without that directive, the URL of the upstream: http://backend/page. A purge \
+removes all variants of the key, whichever target of a switch they came from. It is recorded in the journal.
 
 Examples:
   pointsman cache purge pages http://backend/news
@@ -29,10 +29,10 @@ pub(crate) struct CacheCommand {
     act: Option<Act>,
 }
 
-/// What is done.
+/// The action.
 #[derive(Debug, Subcommand)]
 enum Act {
-    /// Forget responses, and remove their files
+    /// Remove responses from the cache, and their files
     Purge(Purge),
     /// Show all zones (the default)
     List,

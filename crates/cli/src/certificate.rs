@@ -28,20 +28,20 @@ pub(crate) struct CertificateCommand {
     act: Option<Act>,
 }
 
-/// What is done.
+/// The action.
 #[derive(Debug, Subcommand)]
 enum Act {
-    /// Revoke a certificate, and order another one
+    /// Revoke a certificate, and order a new one
     Revoke(Revoke),
-    /// Show all of them (the default)
+    /// Show all certificates (the default)
     List,
 }
 
 #[derive(Debug, Args)]
 struct Revoke {
-    /// Certificate: what the list calls it, or a name that it is for
+    /// Certificate, by its name in the list or a host name that it is valid for
     name: String,
-    /// Why it is revoked
+    /// Reason for the revocation
     #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
     reason: Reason,
     #[command(flatten)]
@@ -51,15 +51,15 @@ struct Revoke {
 /// Why a certificate is revoked.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Reason {
-    /// None is given
+    /// No reason
     Unspecified,
-    /// Others have its key
+    /// Its key is no longer secret
     KeyCompromise,
-    /// Who it is for has changed
+    /// The subject's affiliation has changed
     AffiliationChanged,
-    /// Another one has taken its place
+    /// Another certificate replaces it
     Superseded,
-    /// It is needed no more
+    /// It is no longer needed
     CessationOfOperation,
 }
 

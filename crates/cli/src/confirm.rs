@@ -15,7 +15,7 @@ use hyper::Method;
 /// Keep a commit that would otherwise be reverted
 #[derive(Debug, Args)]
 pub(crate) struct Confirm {
-    /// Revision of the commit; may be omitted if only one waits
+    /// Revision of the commit; may be omitted if only one is waiting
     revision: Option<u64>,
     /// Reason, for the history
     #[arg(long, short = 'm', value_name = "TEXT")]

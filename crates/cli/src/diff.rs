@@ -18,9 +18,9 @@ const PAGE: usize = 10_000;
 Examples:
   pointsman diff 12..17    from revision 12 to revision 17
   pointsman diff 12..      from revision 12 to the present
-  pointsman diff 17..12    what going back from 17 to 12 would change")]
+  pointsman diff 17..12    what returning from 17 to 12 would change")]
 pub(crate) struct Diff {
-    /// Two revisions; 0 is before the first commit, and without the second it is the present one
+    /// Two revisions; 0 is before the first commit; the second is the present one by default
     #[arg(value_name = "REV..REV", value_parser = revisions)]
     revisions: (u64, Option<u64>),
 }

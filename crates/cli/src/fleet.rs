@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use control::api::types::{Fleet, FleetNode, FleetOrder, FleetRestored};
 use hyper::Method;
 
-/// Show the nodes that switch as one, or say who they are
+/// Show or change the nodes that switch together
 #[derive(Debug, Args)]
 pub(crate) struct FleetCommand {
     #[command(subcommand)]
@@ -20,21 +20,21 @@ pub(crate) struct FleetCommand {
     actor: ActorOption,
 }
 
-/// What is done about the fleet.
+/// An action on the fleet.
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Show the nodes as this one knows them (the default)
+    /// Show the nodes, as known to this one (the default)
     Status,
-    /// Make the fleet, once, with this node in it
+    /// Create the fleet, once, with this node in it
     Init,
-    /// Have this node join the fleet
+    /// Add this node to the fleet
     Join,
-    /// Take a node out of the fleet: orders are without it from then on
+    /// Remove a node from the fleet: orders no longer wait for it
     Remove {
         /// Its name
         node: String,
     },
-    /// Write to etcd what this node's copies have and etcd has not: after it was wiped, or an older snapshot was put back
+    /// Write to etcd what this node's copies have and etcd lacks, after it was wiped or an older snapshot was restored
     Restore,
 }
 

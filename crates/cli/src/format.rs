@@ -174,17 +174,17 @@ pub(crate) fn drain(drain: &Drain) -> String {
     let mut text = match drain.state {
         _ if drain.overtaken_by.is_some() => {
             let newer = drain.overtaken_by.unwrap_or_default();
-            format!("old side: not waited for any more, revision {newer} has changed these keys since")
+            format!("old side: wait ended: revision {newer} changed these keys")
         }
         DrainState::Drained => match drain.last_old_us {
             Some(us) => format!("old side: empty after {}", micros(us)),
             None => "old side: empty".to_owned(),
         },
         DrainState::Draining if drain.elsewhere && drain.in_flight + drain.streams == 0 => {
-            "old side: another process still finishes requests, which are not counted here".to_owned()
+            "old side: another process is still serving requests, which are not counted here".to_owned()
         }
         DrainState::Draining if drain.elsewhere => {
-            format!("old side: {left}{others}, and what another process still finishes")
+            format!("old side: {left}{others}, plus requests that another process is still serving")
         }
         DrainState::Draining => format!("old side: {left}{others}"),
         DrainState::GivenUp => format!("old side: {left}{others}, no longer watched"),

@@ -14,12 +14,13 @@ use control::api::types::{
 };
 use hyper::Method;
 
-/// Make, remove and list groups of servers
+/// Create, remove and list groups of servers
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A group that is made so outlives reloads and restarts. Keys may be switched to it in every switch whose targets say so:
+A group created this way survives reloads and restarts. Keys can be switched to it in every switch whose targets \
+allow it:
 targets blue green dynamic;
-Its servers are changed with pointsman server. The history is that of the switch \"groups\": pointsman history --switch groups,
+Change its servers with pointsman server. The history is that of the switch \"groups\": pointsman history --switch groups,
 pointsman undo --switch groups.
 
 Examples:
@@ -31,12 +32,12 @@ pub(crate) struct GroupCommand {
     act: Option<Act>,
 }
 
-/// What is done.
+/// The action.
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Make a group
     Create(Box<Create>),
-    /// Remove a group that was made so
+    /// Remove a group created at run time
     Remove(Box<Remove>),
     /// Show all groups (the default)
     List,
@@ -46,13 +47,14 @@ enum Act {
 struct Create {
     /// Name of the new group, in lower case
     name: String,
-    /// Group whose settings it has: balancer, keepalive, zone, health checks. Without it, those of a block that has none
+    /// Group to take the settings from: balancer, keepalive, zone, health checks. By default, those of an empty upstream
+    /// block
     #[arg(long, value_name = "GROUP")]
     like: Option<String>,
-    /// Server by its address, with parameters as in a server line: '10.0.0.7:8081 weight=2'. May be given again
+    /// Server by its address, with parameters as in a server line: '10.0.0.7:8081 weight=2'. May be repeated
     #[arg(long, value_name = "SERVER", required = true)]
     server: Vec<String>,
-    /// Ask the servers, even if no switch with a gate admits groups made at run time
+    /// Check the servers, even if no switch with a gate admits groups created at run time
     #[arg(long)]
     gate: bool,
     #[command(flatten)]

@@ -24,10 +24,10 @@ pub(crate) struct History {
     /// Show only what was before this commit
     #[arg(long, value_name = "REVISION", conflicts_with_all = ["since", "actor", "target", "kind"])]
     before: Option<u64>,
-    /// Check that nothing of the whole history and journal was changed, removed or inserted; exit code 1 if it was
+    /// Check that nothing in the whole history and journal was changed, removed or inserted; exit with 1 if something was
     #[arg(long, conflicts_with_all = ["since", "actor", "target", "kind"])]
     verify: bool,
-    /// Check that the history has this commit with this hash, as a backup or `notify` has named it: exit code 1 if it has not
+    /// Check that the history has this commit with this hash, as named by a backup or by `notify`; exit with 1 if it has not
     #[arg(long, value_name = "REVISION:HASH", value_parser = known_commit, conflicts_with_all = ["before", "since", "actor", "target", "kind", "key"])]
     contains: Option<KnownCommit>,
     #[command(flatten)]

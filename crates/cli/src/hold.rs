@@ -15,9 +15,9 @@ use hyper::Method;
 /// What becomes of a key's requests when the time of its hold is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Then {
-    /// They get 503 until the key is released, or switched by a newer order (the default)
+    /// They get 503 until the key is released or switched by a newer order (the default)
     Refuse,
-    /// They go on
+    /// They proceed
     Release,
 }
 
@@ -37,13 +37,13 @@ pub(crate) struct HoldArgs {
     /// How long a request may wait before it gets 503
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     timeout: String,
-    /// How much of their bodies may be kept in memory in total
+    /// How much of their bodies may be kept in memory, in total
     #[arg(long, value_name = "SIZE", default_value = "16m")]
     max_size: String,
-    /// How long the key is held; until it is released if not given
+    /// How long the key is held; by default until it is released
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     span: Option<String>,
-    /// What becomes of its requests then
+    /// What happens to its requests after that time
     #[arg(long, value_name = "WHAT", value_enum, requires = "span")]
     then: Option<Then>,
     /// Reason, for the log

@@ -33,12 +33,12 @@ pub(crate) fn is_kind(kind: &str) -> bool {
     KINDS.contains(&kind)
 }
 
-/// What an entry must be to be shown.
+/// The conditions for an entry to be shown.
 #[derive(Debug)]
 pub(crate) struct JournalSearch<'a> {
     /// Entries of this switch, and those of none.
     pub(crate) switch: Option<&'a str>,
-    /// What became of holds of this key.
+    /// The key whose holds are shown.
     pub(crate) key: Option<&'a str>,
     pub(crate) kind: Option<&'a str>,
     /// A part of the actor's name.
@@ -48,7 +48,7 @@ pub(crate) struct JournalSearch<'a> {
     pub(crate) limit: usize,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub(crate) struct JournalFindings {
     /// The entries, newest first.

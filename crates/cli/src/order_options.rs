@@ -67,13 +67,13 @@ pub(crate) struct OrderOptions {
     /// How long to wait for it
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     timeout: String,
-    /// Overrule the gate, or a later change of what is undone; recorded
+    /// Override the gate, or a later change of the keys to be undone; recorded
     #[arg(long)]
     force: bool,
     /// Print what would happen, and change nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
-    /// Apply an order once, however often it is sent with this key
+    /// Apply an order only once, no matter how often it is sent with this key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -84,11 +84,10 @@ pub(crate) struct OrderOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Order options")]
 pub(crate) struct KeyOptions {
-    /// Refuse unless each key's requests follow this route now ("default" for a key without an entry), whatever was done
-    /// to other keys
+    /// Refuse unless each key has this route now ("default" for a key without an entry); changes of other keys do not matter
     #[arg(long, value_name = "ROUTE")]
     expect_route: Option<String>,
-    /// How long the receipt counts the answers of both sides, at most 1h; the switch's watch= without it
+    /// How long the receipt counts the responses of both sides, at most 1h; by default the switch's watch=
     #[arg(long, value_name = "TIME", value_parser = time)]
     watch: Option<String>,
     /// Hold new requests until those in flight have ended, then switch and release them
@@ -103,7 +102,8 @@ pub(crate) struct KeyOptions {
     /// With --hold: how many requests to release each second
     #[arg(long, value_name = "N", requires = "hold")]
     hold_rate: Option<u32>,
-    /// With --hold: what becomes of WebSockets and other streams of the old side; without it they refuse the order
+    /// With --hold: what happens to WebSockets and other streams of the old side; without this option, the order is refused
+    /// if there are any
     #[arg(long, value_name = "WHAT", value_enum, requires = "hold")]
     hold_streams: Option<Streams>,
 }
@@ -111,7 +111,7 @@ pub(crate) struct KeyOptions {
 /// The option that names an actor.
 #[derive(Debug, Args)]
 pub(crate) struct ActorOption {
-    /// Act for somebody else; recorded beside the user that the server sees
+    /// Act on behalf of this person; recorded beside the user that the server sees
     #[arg(long, value_name = "NAME", help_heading = "Order options")]
     actor: Option<String>,
 }

@@ -49,7 +49,8 @@ fn line(drain: &Drain, after: Duration) -> String {
         format!(", oldest {request} {}", age(Duration::from_millis(one.age_ms)))
     });
     let oldest = oldest.unwrap_or_default();
-    let elsewhere = if drain.elsewhere { ", and what another process still finishes" } else { "" };
+    let elsewhere =
+        if drain.elsewhere { ", plus requests that another process is still serving" } else { "" };
     format!("draining: {} left{streams}{elsewhere}, {:.1} s{oldest}", drain.in_flight, after.as_secs_f64())
 }
 

@@ -9,7 +9,7 @@ use crate::session::Session;
 use clap::Args;
 use control::api::types::{FleetReceipt, GateResult, Outcome, Receipt};
 
-/// Show what a commit has changed, and what was answered since
+/// Show what a commit changed, and the responses since
 #[derive(Debug, Args)]
 pub(crate) struct ShowReceipt {
     /// Revision of the commit; the newest if omitted
@@ -135,7 +135,7 @@ pub(crate) fn outcome(receipt: &Receipt, option: &str) -> String {
     if let (Some(drain), [_, ..]) = (&receipt.drain, &receipt.servers[..]) {
         return match drain.in_flight {
             0 if drain.elsewhere => {
-                "  another process still finishes requests, which are not counted here\n".to_owned()
+                "  another process is still serving requests, which are not counted here\n".to_owned()
             }
             0 => "  no request is there any more\n".to_owned(),
             left => {

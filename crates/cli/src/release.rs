@@ -16,7 +16,7 @@ use hyper::Method;
 pub(crate) struct Release {
     /// The key
     key: String,
-    /// How many requests to release each second; all at once if not given
+    /// How many requests to release each second; by default all at once
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
     /// Reason, for the log

@@ -18,7 +18,8 @@ const ANSWER: Duration = Duration::from_secs(70);
 /// Reload the configuration, or print what is wrong with it
 #[derive(Debug, Args)]
 pub(crate) struct Reload {
-    /// Also if switches with keys are removed or renamed, or the gate of a changed default refuses; log, journal and answer say what was overridden
+    /// Reload even if switches with keys are removed or renamed, or the gate of a changed default refuses; log, journal and
+    /// answer say what was overridden
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Time limit for the answer of a reload: longer than the server's own.
 const ANSWER: Duration = Duration::from_secs(70);
 
-/// Put a backup in the place of a switch's store, or accept a store that cannot be verified
+/// Replace a switch's store by a backup, or accept a store that cannot be verified
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// The backup
@@ -26,7 +26,7 @@ pub(crate) struct Restore {
     /// Accept the store as it is, because its second file is lost or damaged
     #[arg(long, conflicts_with = "file")]
     accept: bool,
-    /// The file of the store, if no server runs; otherwise the server says which one, and reloads
+    /// File of the store, if no server is running; otherwise the server names it, and reloads
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Why, for the history
@@ -98,7 +98,7 @@ fn reload(session: &Session, actor: &ActorOption) -> Result<(), Error> {
     session.client.ask::<types::Reloaded>(&call).map(drop)
 }
 
-/// The history is shown in terminals and logs: one line each, and no escape sequences.
+/// Checks a text of the history, which is shown in terminals and logs: one line, without escape sequences.
 fn text(what: &str, text: String) -> Result<String, Error> {
     if text.chars().any(char::is_control) || text.len() > 4096 {
         return Err(Error::usage(

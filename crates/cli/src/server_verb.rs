@@ -16,26 +16,26 @@ use engine::modules::switch::GROUPS_NAME;
 use hyper::Method;
 use std::path::{Path, PathBuf};
 
-/// What is done.
+/// The action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Act {
     /// Show the servers (the default)
     List,
     /// Add a server
     Add,
-    /// Set parameters of a server; the others stay
+    /// Set parameters of a server; the others are kept
     Set,
-    /// Give a server no new requests; those under way end there
+    /// Send a server no new requests; those in flight finish there
     Drain,
-    /// The same, and its health checks leave it alone
+    /// The same, and stop its health checks
     Down,
-    /// Give a server requests again
+    /// Send a server requests again
     Up,
     /// Remove a server, whatever the configuration says
     Remove,
-    /// Go back to the configuration, with one server or all
+    /// Return to the configuration, for one server or all
     Reset,
-    /// Keep the servers that were looked up, whatever is found later
+    /// Keep the servers that were looked up, whatever later lookups find
     Pin,
     /// Print the servers as lines for the configuration
     Export,
@@ -66,7 +66,7 @@ pub(crate) struct ServerArgs {
     /// Group; all if omitted
     #[arg(value_name = "GROUP")]
     group: Option<String>,
-    /// What is done
+    /// Action
     #[arg(value_name = "ACTION", value_enum, conflicts_with = "from")]
     act: Option<Act>,
     /// Server, by its address or as the configuration has it written, and its parameters
@@ -76,7 +76,7 @@ pub(crate) struct ServerArgs {
     /// parameters
     #[arg(long, value_name = "FILE", requires = "group")]
     from: Option<PathBuf>,
-    /// Ask servers that are added or brought up, even if no switch with a gate leads to their group
+    /// Check servers that are added or brought up, even if no switch with a gate leads to their group
     #[arg(long)]
     gate: bool,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which server")]
 pub(crate) struct GlobalOptions {
-    /// Prefix for relative paths, as given to the server; without it, the environment variable POINTSMAN_PREFIX
+    /// Prefix for relative paths, as given to the server; by default the environment variable POINTSMAN_PREFIX
     #[arg(short = 'p', value_name = "PREFIX", global = true)]
     prefix: Option<OsString>,
     /// Configuration file, as given to the server
@@ -25,7 +25,7 @@ pub(crate) struct GlobalOptions {
     /// Directives in front of the configuration file, as given to the server
     #[arg(short = 'g', value_name = "DIRECTIVES", global = true, allow_hyphen_values = true)]
     globals: Option<OsString>,
-    /// Control socket (unix:PATH), or the https:// or http:// address of a location with control_api; without it and -p,
+    /// Control socket (unix:PATH), or the https:// or http:// address of a location with control_api; without it and -p, from
     /// the environment variable POINTSMAN_CONTROL. POINTSMAN_TOKEN holds the token for the address
     #[arg(long, value_name = "ADDRESS", global = true)]
     control: Option<String>,

@@ -15,7 +15,7 @@ use control::api::types::{History, Key, KeyPage};
 /// How many of the key's last changes are shown.
 const CHANGES: usize = 5;
 
-/// Show a key's route and its last changes, or with --at a route or the whole table of the past
+/// Show a key's route and its last changes; with --at, a past route or the whole past table
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct Show {
     /// The key
     key: Option<String>,
-    /// The table as it was 30m, 2h or 7d ago, at 15:20 or "2026-11-30 15:29:04", or right after this commit
+    /// Show the table as it was 30m, 2h or 7d ago, at 15:20 or "2026-11-30 15:29:04", or right after this commit
     #[arg(long, value_name = "TIME|REVISION", value_parser = at)]
     at: Option<At>,
 }

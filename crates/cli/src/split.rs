@@ -20,7 +20,7 @@ Examples:
 pub(crate) struct Split {
     /// The key
     key: String,
-    /// Each target with its weight; its share is the weight over the sum of all
+    /// Targets with their weights; a target's share is its weight divided by the sum of all
     #[arg(value_name = "TARGET=WEIGHT", required = true)]
     weights: Vec<String>,
     #[command(flatten)]

@@ -19,11 +19,11 @@ const PAGES: usize = 100;
 /// The kind that stands for the kinds of all commits.
 const COMMIT: &str = "commit";
 
-/// What a commit or an entry of the journal must be to be shown.
+/// The conditions for a commit or an entry of the journal to be shown.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Show only the last 30m, 2h or 7d, or what came after 15:20 or "2026-11-30 15:29:04"; this and the following ones search
-    /// all switches without --switch
+    /// Show only the last 30m, 2h or 7d, or what came after 15:20 or "2026-11-30 15:29:04"; this and the following options
+    /// search all switches unless --switch is given
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<u64>,
     /// Show only what was done by actors whose names contain this text

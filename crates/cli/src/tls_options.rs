@@ -11,17 +11,17 @@ use std::sync::Arc;
 use tls::{ClientIdentity, SYSTEM_AUTHORITIES, client_config};
 use tokio_rustls::rustls::ClientConfig;
 
-/// What `--control https://…` needs.
+/// The options of `--control https://…`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TlsOptions {
-    /// Authorities (PEM) that the certificate of an https:// address is verified with, instead of the system's; without it,
-    /// the environment variable POINTSMAN_CACERT
+    /// CA certificates (PEM) to verify the certificate of an https:// address with, instead of the system's; by default the
+    /// environment variable POINTSMAN_CACERT
     #[arg(long, value_name = "FILE", global = true)]
     cacert: Option<PathBuf>,
-    /// Client certificate (PEM) for an https:// address; without it, the environment variable POINTSMAN_CERT
+    /// Client certificate (PEM) for an https:// address; by default the environment variable POINTSMAN_CERT
     #[arg(long, value_name = "FILE", global = true)]
     cert: Option<PathBuf>,
-    /// Key of the client certificate, if it is in a file of its own; without it, the environment variable POINTSMAN_KEY
+    /// Private key of the client certificate, if it is in a separate file; by default the environment variable POINTSMAN_KEY
     // Verbs have an argument `key` of another kind.
     #[arg(id = "client_key", long = "key", value_name = "FILE", global = true)]
     key: Option<PathBuf>,

@@ -32,7 +32,7 @@ pub(crate) struct Undo {
     /// Undo all changes of the commit that the order with this idempotency key made
     #[arg(long, value_name = "KEY", conflicts_with_all = ["commit", "keys"])]
     id: Option<String>,
-    /// Do not ask on a terminal before the last commit is undone
+    /// Do not ask for confirmation on a terminal before undoing the last commit
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]

@@ -40,10 +40,10 @@ const IN_A_ROW: u32 = 8;
 /// timeout, it is stopped, killed if it hangs, and the old one keeps serving.
 #[derive(Debug, Args)]
 pub(crate) struct Upgrade {
-    /// New binary; by default the file that the running one was started from
+    /// New binary; by default the file that the running one was started from, as it is now
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// How long the new binary may take until it serves, its test included
+    /// How long the new binary may take until it serves, including its configuration test
     #[arg(long, value_name = "TIME", value_parser = time_option::time, default_value = "60s")]
     timeout: String,
 }

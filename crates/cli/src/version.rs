@@ -70,7 +70,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("mail", "mail"),
 ];
 
-/// The text of `-v`, or with `build` of `-V`.
+/// Returns the text of `-v`, or with `build` of `-V`.
 pub(crate) fn text(build: bool) -> String {
     let knows = |name: &str| {
         MODULES
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_there_is_claimed() {
+    fn a_pattern_claims_only_received_bytes() {
         let text = describe(true, |name| ["gzip", "stub_status"].contains(&name));
         assert!(text.starts_with("pointsman version: pointsman/"));
         assert!(text.contains("\nnginx version: nginx/1.22.1\n"));

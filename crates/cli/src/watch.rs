@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 #[command(after_help = "Ctrl-C ends it. When the server restarts, it reconnects.")]
 pub(crate) struct WatchArgs {
-    /// Show earlier events too, from the one after this, as far as the server has kept them
+    /// Also show earlier events, from the one after this on, as far as the server still has them
     #[arg(long, value_name = "EVENT")]
     after: Option<u64>,
 }

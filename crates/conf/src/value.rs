@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_have_suffixes_and_bounds() {
         for (text, size) in [
             ("0", Some(0)),
             ("10", Some(10)),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn times_have_units_in_falling_order() {
         for (text, ms) in [
             ("60", Some(60_000)),
             ("60s", Some(60_000)),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn flags() {
+    fn a_flag_is_on_or_off_in_any_case() {
         assert_eq!(parse_flag(b"on"), Some(true));
         assert_eq!(parse_flag(b"OFF"), Some(false));
         assert_eq!(parse_flag(b"yes"), None);

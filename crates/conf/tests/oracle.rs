@@ -50,12 +50,12 @@ impl Nginx {
         (self.seed >> 11) as usize % below
     }
 
-    /// A text of so many pieces.
+    /// Returns a text of so many pieces.
     fn text(&mut self, pieces: &[&str], count: usize) -> String {
         (0..count).map(|_| pieces[self.random(pieces.len())]).collect()
     }
 
-    /// nginx's first `[emerg]`, without the place, and our parse of the same file.
+    /// Returns nginx's first `[emerg]`, without the place, and our parse of the same file.
     fn both(&self, text: &str) -> (Option<String>, Parsed) {
         let path = self.dir.join("nginx.conf");
         fs::write(&path, text).unwrap();
@@ -86,7 +86,7 @@ const PIECES: [&str; 26] = [
 const CALM: [&str; 14] =
     ["a", "b", "c;", " ", "\n", "'a'", "\"b;\" ", "${", "\\;", " \\{", " #}\n", "$", " ')' ", " \"\\\"{\" "];
 
-/// The name of the first directive that was complete.
+/// Returns the name of the first directive that was complete.
 fn first(directives: &[Directive]) -> Option<String> {
     directives.first().map(|directive| directive.name.value.to_string())
 }

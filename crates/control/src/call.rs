@@ -44,7 +44,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A process at the other end of the control socket.
+    /// Returns a process at the other end of the control socket.
     pub fn at_socket(name: String) -> Origin {
         Origin {
             via: Via::Socket,
@@ -83,7 +83,7 @@ pub trait ApiAnswer: Send + Sync {
     /// The status and the header fields, once, before any chunk. Without `content-length` among them the length is not
     /// known beforehand.
     fn head(&mut self, status: u16, headers: Vec<(String, String)>);
-    /// A piece of the body. False if the client has gone: what follows is of no use.
+    /// Returns a piece of the body. False if the client has gone: what follows is of no use.
     fn chunk(&mut self, bytes: Vec<u8>) -> bool;
     /// Completes when the client has gone.
     fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;

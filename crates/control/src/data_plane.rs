@@ -175,7 +175,7 @@ pub struct WatchReport {
     pub first_new: Option<Instant>,
     /// When the last request on the old side ended.
     pub last_old: Option<Instant>,
-    /// What ended on the old side after the switch.
+    /// The responses of the old side after the switch.
     pub old: Answers,
     /// The oldest request still on the old side; a stream only if there is nothing else.
     pub oldest: Option<OldRequest>,

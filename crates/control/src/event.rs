@@ -189,7 +189,7 @@ struct Kept {
 }
 
 impl Events {
-    /// Numbers begin with the microseconds of now, so that they go on rising across a restart.
+    /// Creates a log whose numbers begin with the microseconds of now, so that they go on rising across a restart.
     pub(crate) fn new(now_us: u64) -> Events {
         let kept = Kept { last_id: now_us, events: VecDeque::new() };
         Events { kept: Mutex::new(kept), live: broadcast::Sender::new(KEPT) }

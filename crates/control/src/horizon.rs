@@ -23,7 +23,7 @@ pub struct Horizon {
     pub process: String,
     /// By target of the changed keys, before and after.
     pub targets: Vec<TargetAnswers>,
-    /// What ended on the old side after the switch.
+    /// The responses of the old side after the switch.
     pub old: AnswerCounts,
 }
 

@@ -71,7 +71,7 @@ pub struct PendingInfo {
     pub revision: u64,
     /// Its deadline: milliseconds since the Unix epoch.
     pub confirm_by_ms: u64,
-    /// What is left of its window, in milliseconds.
+    /// The time left of its window, in milliseconds.
     pub left_ms: u64,
     /// Why it stays although its window has ended, if it does.
     pub overdue: Option<OverdueInfo>,
@@ -82,7 +82,7 @@ pub struct PendingInfo {
 pub struct OverdueInfo {
     /// Since when: milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// What the servers of both sides answered last, one line each.
+    /// The last answers of the servers of both sides, one line each.
     pub answers: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ pub struct HoldInfo {
     pub switch: String,
     /// The key.
     pub key: Key,
-    /// What it does with requests.
+    /// The phase, which decides what happens to requests.
     pub phase: HoldPhase,
     /// The number of waiting requests, in all processes with the same state folder.
     pub waiting: usize,
@@ -180,12 +180,12 @@ pub struct PastTable {
     pub time_ms: Option<u64>,
 }
 
-/// What differs between two tables.
+/// The differences between two tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The keys, in their order.
     pub keys: Vec<KeyDifference>,
-    /// What is no key.
+    /// Differences that are not of keys.
     pub subjects: Vec<SubjectChange>,
 }
 
@@ -231,9 +231,9 @@ pub struct GroupsInfo {
 /// A group with its servers.
 #[derive(Clone, Debug)]
 pub struct GroupInfo {
-    /// What the configuration says.
+    /// The group as the configuration has it.
     pub base: BaseGroup,
-    /// What the group has.
+    /// The group as it is in effect.
     pub found: EffectiveGroup,
     /// How it was made, if that was at run time.
     pub made: Option<MadeInfo>,

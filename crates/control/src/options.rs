@@ -64,11 +64,11 @@ pub struct HoldOptions {
     pub max_bytes: usize,
     /// Requests released per second when the hold ends by itself (after a switch); `None` releases all at once.
     pub per_second: Option<u32>,
-    /// What becomes of streams on the old side, if the hold is a switch's.
+    /// The handling of streams on the old side, if the hold is a switch's.
     pub streams: HoldStreams,
 }
 
-/// What a switch with a hold does about streams on the old side.
+/// The handling of streams on the old side by a switch with a hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HoldStreams {
     /// They refuse the switch: their clients would go on with the old side.
@@ -112,16 +112,16 @@ pub struct HoldOrder {
 pub struct HoldEnd {
     /// After so many milliseconds.
     pub after_ms: u64,
-    /// What becomes of the key's requests then.
+    /// The handling of the key's requests after that time.
     pub then: HoldThen,
 }
 
-/// What becomes of a key's requests when the time of its hold is over.
+/// The handling of a key's requests when the time of its hold is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HoldThen {
     /// They get 503 until the key is released, or switched by a newer order.
     #[default]
     Refuse,
-    /// They go on.
+    /// They proceed.
     Release,
 }

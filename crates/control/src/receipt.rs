@@ -61,13 +61,13 @@ pub struct Receipt {
     /// The drain of the old side, if requests were moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// What was answered on both sides, if requests were moved; completed for minutes.
+    /// The responses of both sides, if requests were moved; completed for minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Horizon>,
     /// The hold around the switch, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Held>,
-    /// What the nodes of the fleet did, if the switch is in one.
+    /// The results of the fleet's nodes, if the switch is in a fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetReceipt>,
     /// The keys of a repeated order that were changed after it: at most the first hundred.
@@ -146,7 +146,7 @@ impl Receipt {
     }
 }
 
-/// What the nodes of a fleet did with a commit.
+/// The results of a fleet's nodes for a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FleetReceipt {
     /// The member nodes.
@@ -157,7 +157,7 @@ pub struct FleetReceipt {
     pub applied_us: Option<u64>,
 }
 
-/// What a node did with a commit.
+/// The result of a node for a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeReceipt {
     /// Its name.
@@ -194,7 +194,7 @@ pub struct MovedTraffic {
     /// The drain of the old side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// What was answered on both sides.
+    /// The responses of both sides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Horizon>,
 }
@@ -238,10 +238,10 @@ pub struct ChangedServer {
     pub group: String,
     /// The server, as the configuration has it written, or its address; empty for the group itself.
     pub server: String,
-    /// What orders said of it before; absent for nothing: `weight=3 drain`.
+    /// The orders on it before; absent if there were none: `weight=3 drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// What they say since.
+    /// The orders on it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// The change, for people: `green: 10.0.0.1:8081 added, weight=3`.

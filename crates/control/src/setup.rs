@@ -29,7 +29,7 @@ pub struct Setup {
     pub log: Log,
     /// Whether the process takes over from another program, in a binary upgrade.
     pub upgrades: bool,
-    /// What is done about defaults that the configuration has changed.
+    /// An action on defaults that the configuration has changed.
     pub file_default: FileDefault,
     /// The times of what follows the end of a confirmation's window.
     pub window_times: WindowTimes,

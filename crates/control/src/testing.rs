@@ -36,7 +36,7 @@ pub(crate) fn config(prefix: &Path, http: &str) -> Arc<Config> {
     }
 }
 
-/// Two groups, and a switch `$live` between them with these directives.
+/// Returns two groups, and a switch `$live` between them with these directives.
 pub(crate) fn two_groups(switch: &str) -> String {
     format!(
         "upstream blue {{ server 127.0.0.1:1; }} upstream green {{ server 127.0.0.1:2; }}
@@ -129,7 +129,7 @@ impl FakeDataPlane {
         question(&self.workers.lock().unwrap())
     }
 
-    /// The route of a key in the tables published last.
+    /// Returns the route of a key in the tables published last.
     pub(crate) fn leads(&self, key: &str) -> Option<String> {
         self.ask(|workers| {
             let table = &workers.published.last()?.tables[0];
@@ -275,7 +275,7 @@ pub(crate) fn open(
     )
 }
 
-/// The same with these times, and this policy for defaults.
+/// Returns the same with these times, and this policy for defaults.
 pub(crate) fn open_with(
     config: &Arc<Config>,
     data_plane: &Arc<FakeDataPlane>,

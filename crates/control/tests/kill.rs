@@ -33,7 +33,7 @@ fn rules() -> Rules {
 /// Commits until it is killed, and says each revision and its hash once they are durable. Does nothing unless it is asked
 /// to by the test below.
 #[test]
-fn writer() {
+fn child_commits_until_it_is_killed() {
     let Some(path) = std::env::var_os("POINTSMAN_KILL_STORE").map(PathBuf::from) else { return };
     let mut store = FileStore::open(&path, KeyKind::Host).unwrap();
     let loaded = store.load().unwrap();
@@ -64,7 +64,7 @@ fn writer() {
 
 fn start(path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer", "--nocapture"])
+        .args(["--exact", "child_commits_until_it_is_killed", "--nocapture"])
         .env("POINTSMAN_KILL_STORE", path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -72,7 +72,7 @@ fn start(path: &Path) -> Child {
         .unwrap()
 }
 
-/// The last revision that a writer said it has kept, with its hash; it is read to its end.
+/// Returns the last revision that a writer said it has kept, with its hash; it is read to its end.
 fn last_kept(child: &mut Child) -> Option<(u64, String)> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let kept = lines.filter_map(|line| {

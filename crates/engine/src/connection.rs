@@ -19,9 +19,9 @@ pub struct Connection {
     pub local: Option<SocketAddr>,
     /// The path, when it came to a unix socket.
     pub local_path: Option<Rc<Vec<u8>>>,
-    /// What the TLS handshake agreed on; `None` in clear.
+    /// The result of the TLS handshake; `None` without TLS.
     pub tls: Option<Rc<TlsSession>>,
-    /// What its header of the PROXY protocol says; `None` if it has none.
+    /// Its header of the PROXY protocol; `None` if it has none.
     pub proxy_protocol: Option<Box<ProxyProtocol>>,
     /// The listener it was accepted on.
     pub listener: usize,

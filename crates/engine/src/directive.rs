@@ -48,7 +48,7 @@ impl Contexts {
     /// http and server.
     pub const HS: Contexts = Self::HTTP.or(Self::SERVER);
 
-    /// Both sets together.
+    /// Returns both sets together.
     pub const fn or(self, other: Contexts) -> Contexts {
         Contexts(self.0 | other.0)
     }
@@ -58,7 +58,7 @@ impl Contexts {
         self.0 & other.0 != 0
     }
 
-    /// The names nginx's documentation gives these places, in its order.
+    /// Returns the names nginx's documentation gives these places, in its order.
     pub fn names(self) -> Vec<&'static str> {
         const NAMES: [(Contexts, &str); 12] = [
             (Contexts::MAIN, "main"),
@@ -96,7 +96,7 @@ pub enum Args {
 }
 
 impl Args {
-    /// The smallest and the largest number of arguments.
+    /// Returns the smallest and the largest number of arguments.
     pub const fn range(self) -> (usize, usize) {
         match self {
             Args::Flag => (1, 1),
@@ -118,7 +118,7 @@ pub type Field<T> = for<'a, 'b> fn(&'a mut Builder<'b>) -> &'a mut Setting<T>;
 pub enum Apply {
     /// By code of its own.
     Code(ApplyCode),
-    /// `on` or `off`.
+    /// Returns a directive whose value is `on` or `off`.
     Flag(Field<bool>),
     /// A time, kept in milliseconds.
     Time(Field<u64>),
@@ -221,7 +221,7 @@ impl Directive {
         Directive { name, contexts, args, syntax, default: None, doc: "", example: "", apply }
     }
 
-    /// A directive with code of its own. `syntax` is its arguments as nginx's documentation writes them.
+    /// Returns a directive with code of its own. `syntax` is its arguments as nginx's documentation writes them.
     pub const fn new(
         name: &'static str,
         contexts: Contexts,
@@ -232,27 +232,28 @@ impl Directive {
         Directive::of(name, contexts, args, syntax, Apply::Code(code))
     }
 
-    /// `on` or `off`.
+    /// Returns a directive whose value is `on` or `off`.
     pub const fn flag(name: &'static str, contexts: Contexts, field: Field<bool>) -> Directive {
         Directive::of(name, contexts, Args::Flag, "on | off", Apply::Flag(field))
     }
 
-    /// A time, kept in milliseconds.
+    /// Returns a directive whose value is a time, kept in milliseconds.
     pub const fn time(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
         Directive::of(name, contexts, Args::Exactly(1), "time", Apply::Time(field))
     }
 
-    /// A size in bytes.
+    /// Returns a directive whose value is a size in bytes.
     pub const fn size(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
         Directive::of(name, contexts, Args::Exactly(1), "size", Apply::Size(field))
     }
 
-    /// A whole number.
+    /// Returns a directive whose value is a whole number.
     pub const fn number(name: &'static str, contexts: Contexts, field: Field<u64>) -> Directive {
         Directive::of(name, contexts, Args::Exactly(1), "number", Apply::Number(field))
     }
 
-    /// A text with variables. `syntax` is its one argument as nginx's documentation writes it.
+    /// Returns a directive whose value is a text with variables. `syntax` is its one argument as nginx's documentation writes
+    /// it.
     pub const fn template(
         name: &'static str,
         contexts: Contexts,
@@ -262,13 +263,13 @@ impl Directive {
         Directive::of(name, contexts, Args::Exactly(1), syntax, Apply::Template(field))
     }
 
-    /// A number or size of a table of nginx's own, which is read and has no effect.
+    /// Returns a directive for a table of nginx's own, whose number or size is read and has no effect.
     pub const fn ignored(name: &'static str, contexts: Contexts, apply: Apply) -> Directive {
         let syntax = if matches!(apply, Apply::IgnoredNumber) { "number" } else { "size" };
         Directive::of(name, contexts, Args::Exactly(1), syntax, apply)
     }
 
-    /// A directive for what is not here, whose default may be written out.
+    /// Returns a directive for what is not here, whose default may be written out.
     pub const fn default_only(
         name: &'static str,
         contexts: Contexts,
@@ -277,7 +278,7 @@ impl Directive {
     ) -> Directive {
         Directive {
             default: Some(default),
-            doc: "Its default may be written out. Anything else is refused: pointsman does not have what it is for.",
+            doc: "Only its default may be written: pointsman does not have the feature, and refuses any other value.",
             example,
             ..Directive::of(name, contexts, Args::AtLeast(1), default, Apply::DefaultOnly(default))
         }

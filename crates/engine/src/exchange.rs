@@ -235,9 +235,9 @@ pub struct ScriptState {
     pub tap: Option<Rc<BodyTap>>,
     /// Which phase the script that runs is in, for `ngx.get_phase` and the phase checks.
     pub phase: ScriptPhase,
-    /// What the script that chooses peers says, while a request is with a group that has one.
+    /// The state of the script that chooses peers, while a request is with a group that has one.
     pub balancing: Option<Box<Balancing>>,
-    /// What the scripts of a handshake say, while there is one.
+    /// The state of the scripts of a handshake, while there is one.
     pub handshake: Option<Box<HandshakeScript>>,
 }
 
@@ -267,7 +267,7 @@ pub struct SubrequestRecord {
     pub(crate) captured: bool,
     /// How many requests were made inside the client's request by those that are inside it themselves.
     pub(crate) nested: Option<Rc<Cell<u32>>>,
-    /// What its answer is if that has no body, with its type.
+    /// The body, with its type, to use if its answer has none.
     pub(crate) stub: Option<(Option<Vec<u8>>, Vec<u8>)>,
     /// The charset of the answer around it, if there are maps.
     pub(crate) charset: Box<[u8]>,
@@ -275,7 +275,7 @@ pub struct SubrequestRecord {
     pub(crate) refused: bool,
     /// It was copied by `mirror`.
     pub(crate) mirrored: bool,
-    /// What SSI commands keep.
+    /// The state of SSI commands.
     pub(crate) ssi: SsiRecord,
     /// How far a response has come that is fetched in pieces: it is with the request that fetches one.
     pub(crate) slice: Option<Box<SliceRecord>>,

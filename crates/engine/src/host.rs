@@ -133,7 +133,7 @@ pub struct KeptOpen {
     pub inactive_ms: u64,
     /// How long what is known of a file is used, in ms.
     pub valid_ms: u64,
-    /// How often a file must be asked for before it is kept open.
+    /// The number of requests after which a file is kept open.
     pub min_uses: u64,
     /// It is kept, too, that a file cannot be opened.
     pub errors: bool,

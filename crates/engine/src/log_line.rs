@@ -122,7 +122,7 @@ fn write_line(env: &mut Env<'_>, location: LocationId, level: Level, connection:
     }
 }
 
-/// `, client: …, server: …, request: "…", upstream: "…", host: "…", referrer: "…"`, each if it is known.
+/// Appends `, client: …, server: …, request: "…", upstream: "…", host: "…", referrer: "…"`, each if it is known.
 pub fn append_context(exchange: &Exchange, config: &Config, line: &mut Vec<u8>) {
     line.extend_from_slice(b", client: ");
     write::client(&exchange.connection, line);

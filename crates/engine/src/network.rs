@@ -50,9 +50,9 @@ impl Eq for Waiting {}
 /// The two sides of a connection, each with a timer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What comes.
+    /// Received bytes.
     Read,
-    /// What goes; the connection's beginning, too.
+    /// Sent bytes; the connection's beginning, too.
     Write,
 }
 
@@ -77,7 +77,8 @@ pub trait DialedConnection {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
     /// Writes; returns how many bytes were written. After `Pending`, the next call must begin with the same bytes.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-    /// Ready with true when the peer has closed its side, and with false when it has sent something, which may be lost then.
+    /// Becomes ready with true when the peer has closed its side, and with false when it has sent something, which may be
+    /// lost then.
     fn poll_stirred(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
     /// Gets an option.
     ///
@@ -95,7 +96,7 @@ pub trait DialedConnection {
     }
     /// Starts a side's timer: it elapses in `ms`.
     fn start_timer(&mut self, direction: Direction, ms: u64);
-    /// Ready when the side's timer has elapsed.
+    /// Becomes ready when the side's timer has elapsed.
     fn poll_timer(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()>;
     /// Begins a handshake of TLS, unless it is over TLS already.
     ///
@@ -137,7 +138,7 @@ pub enum Handshake {
 /// Why a handshake failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandshakeFault {
-    /// What the script gets.
+    /// The text for the script.
     pub text: String,
     /// The line of the error log, if there is one.
     pub log: Option<String>,
@@ -170,7 +171,7 @@ pub struct DialRequest {
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialFault {
-    /// What the script gets.
+    /// The text for the script.
     pub text: String,
     /// The line of the error log, if there is one.
     pub log: Option<String>,
@@ -192,7 +193,7 @@ pub struct BodyTap {
     outgoing: Option<RefCell<Outgoing>>,
 }
 
-/// What a script has sent to its client past the answer, and the connection has not taken.
+/// Bytes that a script has sent to its client past the answer, and the connection has not taken.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// The bytes.

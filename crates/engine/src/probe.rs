@@ -173,7 +173,7 @@ pub fn status_range(text: &str) -> Option<RangeInclusive<u16>> {
 pub struct FieldTest {
     /// Its name.
     pub name: Box<str>,
-    /// What is tested; without it, that the field is there.
+    /// The test of the value; without one, the field must be present.
     pub value: Option<TextTest>,
     /// It must not be so.
     pub is_refused: bool,
@@ -203,7 +203,7 @@ pub enum TextTest {
 /// A test of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyTest {
-    /// What it must hold.
+    /// The condition on the body.
     pub wanted: BodyMatch,
     /// It must not hold it.
     pub is_refused: bool,
@@ -218,7 +218,7 @@ impl BodyTest {
     }
 }
 
-/// What a body must hold.
+/// The condition on a body.
 #[derive(Clone, Debug)]
 pub enum BodyMatch {
     /// This text somewhere.
@@ -256,7 +256,7 @@ impl Eq for BodyMatch {}
 /// A check of a group's servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSpec {
-    /// What is asked, as it is shown: `GET /health`. It is the check's identity in its group, over reloads.
+    /// The probe as it is shown: `GET /health`. It is the check's identity in its group, over reloads.
     pub text: Arc<str>,
     /// When a server is unhealthy, and when healthy again.
     pub rules: CheckRules,

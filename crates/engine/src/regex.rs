@@ -87,7 +87,7 @@ impl Regex {
     }
 }
 
-/// nginx's words: `pcre2_compile() failed: missing closing parenthesis in "a(b"`.
+/// Returns nginx's words: `pcre2_compile() failed: missing closing parenthesis in "a(b"`.
 fn explain(error: &pcre2::Error, pattern: &str) -> String {
     let text = error.to_string();
     // The library puts its own name and an offset, which counts our prefix, in front of PCRE2's words.

@@ -15,7 +15,7 @@ pub struct Routing {
 }
 
 impl From<Tables> for Routing {
-    /// Every group has the configuration's servers.
+    /// Makes a publication in which every group has the configuration's servers.
     fn from(tables: Tables) -> Routing {
         Routing { tables, groups: GroupSets::default() }
     }

@@ -18,7 +18,7 @@ pub struct Setting<T> {
 pub struct Duplicate;
 
 impl<T> Setting<T> {
-    /// A setting that holds its default until it is written or inherited.
+    /// Returns a setting that holds its default until it is written or inherited.
     pub const fn new(default: T) -> Self {
         Setting { value: default, written: false }
     }

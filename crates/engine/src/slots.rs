@@ -42,7 +42,7 @@ impl Slots {
         self.0.iter().map(|slot| slot.value.len()).sum()
     }
 
-    /// One slot.
+    /// Returns one slot.
     pub fn get(&self, slot: u32) -> &Slot {
         &self.0[slot as usize]
     }

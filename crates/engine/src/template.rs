@@ -107,7 +107,8 @@ impl Template {
         &self.parts
     }
 
-    /// As [`Template::value`]; numbered captures of a decoded path are escaped as parts of a query where the rewrite
+    /// Does the same as [`Template::value`]; numbered captures of a decoded path are escaped as parts of a query where the
+    /// rewrite
     /// module does so (`quote`; ngx_http_script_copy_capture_code).
     pub fn value_in_rewrite(&self, exchange: &mut Exchange, env: &mut Env<'_>, quote: bool) -> Vec<u8> {
         let mut out = Vec::new();

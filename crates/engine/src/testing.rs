@@ -49,7 +49,7 @@ pub(crate) struct TestHost {
     pub(crate) opened: Vec<(String, crate::host::Symlinks, usize)>,
     /// The scripts' code, if there are any.
     pub(crate) script: Option<Script>,
-    /// What is published.
+    /// The present publication.
     pub(crate) routing: Option<Rc<Routing>>,
     /// The counters for `stub_status`.
     pub(crate) counters: Counters,
@@ -308,7 +308,7 @@ pub(crate) fn exchange(config: &Config, host: &mut TestHost, request: &str) -> E
     exchange
 }
 
-/// Everything that is sent for a request; of an upstream, `<proxy>`.
+/// Returns everything that is sent for a request; of an upstream, `<proxy>`.
 pub(crate) fn answer(config: &Config, host: &mut TestHost, request: &str) -> String {
     let mut exchange = exchange(config, host, request);
     let mut env = Env { config, host };

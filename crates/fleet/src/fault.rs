@@ -11,7 +11,7 @@ pub enum FaultKind {
     Unreachable,
     /// The store does not let this node in: user, password or permission.
     Denied,
-    /// What is to be written is larger than the store takes.
+    /// The value to be written is larger than the store takes.
     TooLarge,
     /// The store has no space left.
     Full,
@@ -34,9 +34,9 @@ pub enum FaultKind {
 pub struct FleetFault {
     /// Its kind.
     pub kind: FaultKind,
-    /// What is wrong, and where.
+    /// The fault, and its place.
     pub text: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -60,8 +60,8 @@ impl FleetFault {
         FleetFault::new(
             FaultKind::Foreign,
             text,
-            "the table stays, and no order is taken; put the right etcd back, or write this node's history there: \
-             pointsman fleet restore",
+            "the table is kept, and orders are refused; bring the right etcd back, or write this node's history \
+             there: pointsman fleet restore",
         )
     }
 }

@@ -20,7 +20,7 @@ pub struct Entry {
     pub written: i64,
 }
 
-/// What must hold for a transaction to be carried out.
+/// A condition of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The key is not there.
@@ -85,9 +85,9 @@ pub enum KeyStep {
 pub struct Transaction {
     /// All of them must hold.
     pub conditions: Vec<Condition>,
-    /// What is done then.
+    /// The steps if all conditions hold.
     pub then: Vec<KeyStep>,
-    /// What is read otherwise.
+    /// The reads otherwise.
     pub otherwise: Vec<Read>,
 }
 
@@ -103,14 +103,14 @@ impl Transaction {
     }
 }
 
-/// What came of a transaction.
+/// The outcome of a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyAnswer {
     /// True if the conditions held.
     pub held: bool,
     /// The revision of the key space then; of a transaction that wrote, the one that it made.
     pub revision: i64,
-    /// What was read, in the order of the reads.
+    /// The results of the reads, in their order.
     pub reads: Vec<Vec<Entry>>,
 }
 

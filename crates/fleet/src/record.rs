@@ -72,7 +72,7 @@ pub struct Position {
     pub hash: Hash,
 }
 
-/// What a node's configuration has of a switch.
+/// A switch as a node's configuration has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedSwitch {
     /// The kind of its keys: `host` or `text`.
@@ -81,7 +81,7 @@ pub struct StatedSwitch {
     pub targets: Vec<String>,
 }
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// pointsman's version.
@@ -154,7 +154,7 @@ impl Layout {
         self.of("head", switch)
     }
 
-    /// Sorted as the revisions are.
+    /// Returns the key of a commit, which sorts as the revisions do.
     pub(crate) fn commit(&self, switch: &str, revision: u64) -> String {
         format!("{}c/{switch}/{revision:020}", self.prefix)
     }

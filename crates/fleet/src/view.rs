@@ -32,7 +32,7 @@ pub(crate) struct View {
     pub(crate) beats: BTreeMap<String, SeenBeat>,
 }
 
-/// What a change was about.
+/// The subject of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChangeSubject {
     Identity,

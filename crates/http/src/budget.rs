@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_may_fill_one_large_buffer() {
+    fn a_line_may_fill_a_large_buffer() {
         assert_eq!(Budget::default().book(200, true, &LIMITS), Ok(()));
         assert_eq!(Budget::default().book(201, true, &LIMITS), Err(Exceeded::Line));
         assert_eq!(Budget::default().book(199, false, &LIMITS), Ok(()));

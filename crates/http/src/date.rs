@@ -116,7 +116,7 @@ thread_local! {
     static LAST_LOG_TIME: Cell<(u64, i32, [u8; 26])> = const { Cell::new((0, 0, *b"01/Jan/1970:00:00:00 +0000")) };
 }
 
-/// As [`http_date`], of the current second: formatted once for all requests within it.
+/// Does the same as [`http_date`] for the current second: formatted once for all requests within it.
 pub fn present_http_date(epoch_s: u64) -> [u8; 29] {
     let (known, text) = LAST_HTTP_DATE.get();
     if known == epoch_s {
@@ -127,7 +127,7 @@ pub fn present_http_date(epoch_s: u64) -> [u8; 29] {
     text
 }
 
-/// As [`log_time`], of the current second: formatted once for all requests within it.
+/// Does the same as [`log_time`] for the current second: formatted once for all requests within it.
 pub fn present_log_time(epoch_s: u64, utc_offset_s: i32) -> [u8; 26] {
     let (known, offset, text) = LAST_LOG_TIME.get();
     if (known, offset) == (epoch_s, utc_offset_s) {

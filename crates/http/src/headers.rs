@@ -192,7 +192,7 @@ impl Headers {
         }
     }
 
-    /// As [`Headers::set`], for a known name.
+    /// Does the same as [`Headers::set`] for a known name.
     pub fn set_known(&mut self, known: Known, value: &[u8]) {
         if self.has(known) {
             self.replace(value, |field, _| field.known == Some(known));

@@ -266,7 +266,7 @@ impl Known {
         NAMES.iter().map(|(known, _)| *known)
     }
 
-    /// This name's bit in a set of names.
+    /// Returns this name's bit in a set of names.
     pub(crate) const fn bit(self) -> u128 {
         1 << (self as u8)
     }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn any_one_byte_change_is_unknown_or_another_name() {
+    fn a_changed_byte_makes_a_name_unknown_or_another() {
         for known in Known::all() {
             for at in 0..known.name().len() {
                 let mut name = known.name().as_bytes().to_vec();

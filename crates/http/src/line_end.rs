@@ -26,13 +26,15 @@ pub fn escape_from(uri: &mut Vec<u8>, from: usize) {
     escape_those(uri, from, ends_line);
 }
 
-/// As [`escape_from`], for the target of a request line, which a space ends too: the version follows it, and decides
+/// Does the same as [`escape_from`] for the target of a request line, which a space ends too: the version follows it, and
+/// decides
 /// how the message is read (RFC 9112 §3).
 pub fn escape_target_from(line: &mut Vec<u8>, from: usize) {
     escape_those(line, from, |byte| byte <= b' ' || byte == 0x7f);
 }
 
-/// As [`escape_target_from`], for a path of HTTP/2, which peers take apart: what no path or query may hold is escaped, and a
+/// Does the same as [`escape_target_from`] for a path of HTTP/2, which peers take apart: what no path or query may hold is
+/// escaped, and a
 /// fragment is left out (RFC 9113 §8.3.1, RFC 3986 §3.3).
 pub fn escape_path_from(path: &mut Vec<u8>, from: usize) {
     if let Some(at) = path[from..].iter().position(|byte| *byte == b'#') {

@@ -259,7 +259,7 @@ mod tests {
         }
     }
 
-    /// A version 2 header.
+    /// Returns a version 2 header.
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let len = u16::try_from(body.len()).unwrap().to_be_bytes();
         [SIGNATURE, &[command, family][..], &len, body].concat()

@@ -185,7 +185,7 @@ impl LineScanner {
         Ok(())
     }
 
-    /// The same for a CONNECT, whose target is an authority that was parsed already.
+    /// Does the same for a CONNECT, whose target is an authority that was parsed already.
     pub(crate) fn compose_authority(&mut self, method_end: usize, line_len: usize) {
         self.method = Method::Connect;
         self.parts.method_end = method_end as u32;

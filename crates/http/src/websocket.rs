@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_goodbye_is_one_frame() {
+    fn a_connection_ends_with_one_goaway_frame() {
         let mut place = FramePlace::default();
         place.pass(&SERVICE_RESTART[..SERVICE_RESTART.len() - 1]);
         assert_eq!(place, FramePlace::Payload(1));

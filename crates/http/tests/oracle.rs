@@ -66,7 +66,7 @@ enum Fate {
     Silence,
 }
 
-/// nginx's fate of a request.
+/// Returns nginx's fate of a request.
 fn theirs(nginx: &mut Nginx, socket: &str, request: &[u8]) -> Fate {
     let (answer, logged) = nginx.ask(socket, request);
     let sent = logged.lines().filter(|line| !line.contains("invalid header line") || !is_dropped(line));
@@ -86,12 +86,12 @@ fn theirs(nginx: &mut Nginx, socket: &str, request: &[u8]) -> Fate {
     Fate::Served(values.map(|body| body.split(MARK).map(str::to_owned).collect()))
 }
 
-/// A line that nginx dropped and went on: its message ends with the quoted line, without a byte and dots.
+/// Returns a line that nginx dropped and went on: its message ends with the quoted line, without a byte and dots.
 fn is_dropped(line: &str) -> bool {
     !line.contains("...\", client: ") && !line.contains("...\" while")
 }
 
-/// The message up to the colon before what it quotes.
+/// Returns the message up to the colon before what it quotes.
 fn unquoted(words: &str) -> String {
     let end = words.find(": \"").or_else(|| words.find(" while reading")).unwrap_or(words.len());
     words[..end].split(" while reading").next().unwrap().to_owned()
@@ -152,7 +152,7 @@ fn fate(head: &RequestHead, result: Result<Progress, HeadError>, limits: &HeadLi
     Fate::Served(Some(values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()))
 }
 
-/// Where we follow a later nginx than the one that may be installed, or are stricter on purpose.
+/// Returns where we follow a later nginx than the one that may be installed, or are stricter on purpose.
 fn is_wanted_difference(request: &[u8], ours: &Fate) -> bool {
     // CONNECT has an authority since 1.29; hosts are held to RFC 3986 since then.
     let invalid_host = matches!(ours, Fate::Refused(_, words) if words.starts_with("invalid host"));

@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 /// Method and body of each request, as far as the bytes are accepted.
 type Seen = Vec<(String, Vec<u8>)>;
 
-/// The requests that we see in a connection's bytes.
+/// Returns the requests that we see in a connection's bytes.
 fn ours(mut input: &[u8]) -> Seen {
     let mut seen = Seen::new();
     let mut head = RequestHead::new();
@@ -39,7 +39,7 @@ fn ours(mut input: &[u8]) -> Seen {
     seen
 }
 
-/// The body at the beginning of the input and how many bytes it takes, if it is whole.
+/// Returns the body at the beginning of the input and how many bytes it takes, if it is whole.
 fn whole_body(framing: BodyFraming, input: &[u8]) -> Option<(Vec<u8>, usize)> {
     match framing {
         BodyFraming::None => Some((Vec::new(), 0)),
@@ -62,7 +62,7 @@ fn whole_body(framing: BodyFraming, input: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// The requests that hyper sees in them.
+/// Returns the requests that hyper sees in them.
 fn theirs(runtime: &tokio::runtime::Runtime, input: &[u8]) -> Seen {
     let seen = RefCell::new(Seen::new());
     runtime.block_on(async {

@@ -35,7 +35,7 @@ const SHOW_TIME: Duration = Duration::from_millis(200);
 pub struct ProbeRequest {
     /// Where it is asked.
     pub address: Address,
-    /// What is asked.
+    /// The probe.
     pub probe: Arc<Probe>,
     /// The `Host` of the request; the name of its TLS, without the port, if that has none.
     pub host: Box<str>,
@@ -54,7 +54,7 @@ pub struct ProbeRequest {
 /// The answer to a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
-    /// What was found: why the server is well, or why it is not.
+    /// The result: why the server is healthy, or why it is not.
     pub outcome: Result<String, String>,
     /// How long it took.
     pub took: Duration,

@@ -21,7 +21,7 @@ pub(crate) struct Http2Answer {
     pub(crate) trailers: Headers,
 }
 
-/// What is sent.
+/// The request to send.
 pub(crate) struct Http2Request {
     block: Vec<u8>,
     /// The body, if there is one.

@@ -29,7 +29,7 @@ struct Said {
 /// What was asked: method, path, authority, fields that matter, and the body.
 type Asked = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-/// A server of HTTP/2 that gives this answer to all, and notes what it was asked, and over how many connections.
+/// Returns a server of HTTP/2 that gives this answer to all, and notes what it was asked, and over how many connections.
 fn server(said: Said) -> (SocketAddr, Asked, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

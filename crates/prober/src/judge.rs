@@ -24,7 +24,7 @@ pub(crate) fn head<'e>(expected: &'e AnswerTest, head: &ResponseHead) -> Result<
     }
 }
 
-/// What an answer's head lacks.
+/// The reason why an answer's head fails.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
     /// A status that is well.

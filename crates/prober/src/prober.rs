@@ -47,7 +47,7 @@ impl Prober {
         Prober { inner: Arc::new(inner), tasks: Arc::default() }
     }
 
-    /// Has each change of a server's health reported; once.
+    /// Reports each change of a server's health from now on; to be called once.
     pub fn observe(&self, observer: Observer) {
         // A second one is not expected.
         let _ = self.inner.observer.set(observer);

@@ -23,14 +23,14 @@ pub struct HealthReport {
     pub from: Health,
     /// Its state now.
     pub to: Health,
-    /// What the check found.
+    /// The check's result.
     pub reason: Arc<str>,
 }
 
 /// Is called, on the prober's thread, for each server whose health has changed.
 pub type Observer = Box<dyn Fn(&HealthReport) + Send + Sync>;
 
-/// What the handles and the thread share.
+/// The state that the handles and the thread share.
 pub(crate) struct Shared {
     pub(crate) began: Instant,
     pub(crate) health: Arc<HealthTable>,

@@ -28,7 +28,7 @@ fn config(http: &str) -> Arc<Config> {
     Arc::new(build(&parsed, &inputs).expect("a configuration").0)
 }
 
-/// A prober at work on a configuration, with the groups whose peers refer to the entries.
+/// Returns a prober at work on a configuration, with the groups whose peers refer to the entries.
 pub(crate) fn at_work(http: &str) -> (Prober, Vec<Group>) {
     let (prober, config) = (Prober::new(Instant::now()), config(http));
     prober.configure(&config, &Default::default());
@@ -47,7 +47,7 @@ pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// A server that treats each connection with this function on a thread of its own.
+/// Returns a server that treats each connection with this function on a thread of its own.
 fn server(address: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();

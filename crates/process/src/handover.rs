@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a worker process looks for a master that runs without having asked.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a worker process needs to serve on without its master.
+/// The resources with which a worker process serves on without its master.
 #[derive(Debug)]
 pub(crate) struct Handover {
     /// How long it serves on.

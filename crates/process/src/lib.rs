@@ -47,6 +47,7 @@ mod worker_command;
 pub use application::{Application, Finding, Loaded};
 pub use command::{MasterCommand, run, signal_master, test};
 pub use master_link::{MasterLink, Reporter, WorkerInit};
+pub use privileges::DEFAULT_USER;
 pub use process_log::PROGRAM;
 pub use process_tree::ProcessTree;
 pub use requirements::{

@@ -22,6 +22,9 @@ pub(crate) struct WorkerUser {
     pub(crate) gid: Gid,
 }
 
+/// The user of the worker process where the configuration names none.
+pub const DEFAULT_USER: &str = "nobody";
+
 /// Looks up the user of the worker process. `None` if this process is not root and cannot change it.
 pub(crate) fn worker_user(user: Option<&UserSpec>, log: &ProcessLog) -> Result<Option<WorkerUser>, Reported> {
     let place = user.map(|user| format!(" in {}", user.place)).unwrap_or_default();
@@ -42,7 +45,7 @@ pub(crate) fn worker_user(user: Option<&UserSpec>, log: &ProcessLog) -> Result<O
         log.write(Level::Emerg, format_args!("{call}(\"{name}\") failed{reason}{place}"));
         Reported
     };
-    let name = user.map_or("nobody", |user| &user.user);
+    let name = user.map_or(DEFAULT_USER, |user| &user.user);
     let found = User::from_name(name);
     let Ok(Some(entry)) = found else { return Err(missing("getpwnam", name, found.err())) };
     let groups: Vec<&str> = match user {

@@ -60,7 +60,7 @@ pub struct Directories {
 /// Files that the worker process reads while it serves, as its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateFiles {
-    /// What names them: a directive.
+    /// The directive that names them.
     pub named_by: String,
     /// Which they may be, as for glob(7).
     pub pattern: PathBuf,

@@ -63,7 +63,7 @@ impl conf::Loader for Disk {
         }
     }
 
-    /// A named pipe is read too, as nginx reads passwords from one.
+    /// Reads a named pipe too, as nginx reads passwords from one.
     fn read_private(&self, path: &Path) -> io::Result<Vec<u8>> {
         match path.metadata()?.file_type().is_fifo() {
             true => read_pipe(path, PIPE_WAIT),

@@ -103,7 +103,7 @@ pub(crate) mod kind {
     pub(crate) const HANDOVER: u32 = 12;
 }
 
-/// What a worker process needs to know in case that its master dies.
+/// The data that a worker process needs if its master dies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WithoutMaster {
     /// How long it serves on; zero if it does not.

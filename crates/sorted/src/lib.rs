@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn it_agrees_with_a_plain_map_and_older_versions_stay() {
+    fn the_map_agrees_with_a_plain_one_and_older_versions_stay() {
         let mut seed = 0x9e37_79b9_7f4a_7c15;
         for range in [3, 100, 4000] {
             let (mut map, mut model) = (SortedMap::default(), BTreeMap::new());

@@ -78,7 +78,7 @@ pub struct CheckNow {
     pub group: Arc<str>,
     /// The server's label.
     pub peer: Arc<str>,
-    /// What it asks: `GET /health`.
+    /// The probe: `GET /health`.
     pub check: Arc<str>,
     /// How many have passed.
     pub passed: u64,

@@ -436,7 +436,7 @@ mod tests {
         );
     }
 
-    /// One of form 2, with all that it can have.
+    /// Returns one of form 2, with all that it can have.
     fn extended() -> Commit {
         let server = SubjectChange {
             subject: "server".to_owned(),

@@ -28,7 +28,7 @@ pub struct GroupOrder {
     pub verb: GroupVerb,
 }
 
-/// What is done to a group.
+/// An action on a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupVerb {
     /// It is made.
@@ -72,7 +72,7 @@ impl GroupOrder {
     }
 }
 
-/// What orders say of a group that was made at run time: the value of its subject.
+/// A group made at run time, as orders have it: the value of its subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MadeGroup {
     /// The group of the configuration whose settings it has.
@@ -116,16 +116,16 @@ impl fmt::Display for MadeGroup {
     }
 }
 
-/// What leads to a group that was made at run time, so that it cannot go.
+/// A use of a group made at run time, for which it cannot be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupUse {
     /// The group's name.
     pub group: Arc<str>,
-    /// What leads there, for people: `key "a.example" of switch "live"`.
+    /// The user, for people: `key "a.example" of switch "live"`.
     pub by: String,
 }
 
-/// What rules say about groups that were made at run time.
+/// The rules about groups made at run time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunTimeRules {
     /// The targets of a switch are also those that there are (`targets … dynamic`).
@@ -277,7 +277,8 @@ impl Refusal {
         Refusal::new(
             Code::GroupInUse,
             format!("group \"{name}\" is in use: {}{more}", first.join(", ")),
-            "lead what leads there elsewhere first (pointsman switch KEY TARGET), and confirm what waits to be confirmed",
+            "switch the keys that lead to it to another target first (pointsman switch KEY TARGET), and confirm or \
+             undo commits that wait for it",
         )
     }
 }

@@ -36,16 +36,16 @@ pub struct Hold {
     queue: Mutex<Queue>,
 }
 
-/// What a hold does with requests.
+/// The phase of a hold, which decides what happens to requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldPhase {
     /// They wait.
     Held,
     /// They are turned away.
     Refusing,
-    /// They go on one by one, in the order of their arrival. New ones join the queue.
+    /// They proceed one by one, in the order of their arrival. New ones join the queue.
     Releasing,
-    /// They go on.
+    /// They proceed.
     Released,
 }
 

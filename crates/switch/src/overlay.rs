@@ -32,7 +32,7 @@ pub struct BaseGroup {
     pub allows_backup: bool,
     /// The most that the weights of its servers may come to.
     pub max_weights: Option<u64>,
-    /// What sends requests to it, for people: `switch "live"`.
+    /// The switches and locations that send requests to it, for people: `switch "live"`.
     pub users: Vec<String>,
     /// Its block takes over a group of this name that was made at run time (`adopt`).
     pub adopts: bool,
@@ -49,12 +49,12 @@ pub enum ServerSource {
     Order,
 }
 
-/// What orders say of a server.
+/// The orders on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlayServer {
     /// The server.
     pub name: String,
-    /// What they say.
+    /// Their effect.
     pub entry: ServerEntry,
     /// The commit that said it last.
     pub revision: u64,
@@ -89,7 +89,7 @@ pub struct EffectiveGroup {
     pub servers: Vec<EffectiveServer>,
     /// Those that an order has removed while the configuration has them.
     pub removed: Vec<OverlayServer>,
-    /// What orders say of servers that the configuration no longer has.
+    /// Orders on servers that the configuration no longer has.
     pub dormant: Vec<OverlayServer>,
     /// The commit that has pinned it: what is looked up does not count.
     pub pinned: Option<u64>,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_too_few_servers_is_not_credible() {
+    fn answers_that_leave_too_few_servers_are_ignored() {
         let group = |count: usize, more: &str| {
             let names = (0..count).map(|number| (number.to_string(), "")).chain([("x".to_owned(), more)]);
             let base: Vec<BaseServer> = names

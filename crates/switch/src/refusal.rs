@@ -60,8 +60,8 @@ codes! {
     NothingToConfirm "nothing_to_confirm" 409 "The commit is not waiting for a confirmation.";
     ServerExists "server_exists" 409 "The group already has this server.";
     GroupExists "group_exists" 409 "There is a group of this name already.";
-    GroupInUse "group_in_use" 409 "Something leads to the group, so that it cannot be removed.";
-    ServerNotAllowed "server_not_allowed" 403 "No order may name this address, or none over HTTP.";
+    GroupInUse "group_in_use" 409 "Keys or locations lead to the group, so it cannot be removed.";
+    ServerNotAllowed "server_not_allowed" 403 "Orders may not name this address, or not over HTTP.";
     GroupEmptied "group_emptied" 409 "A group that gets requests would have no server left for them.";
     GateFailed "gate_failed" 409 "Too few servers of the target are healthy.";
     StoreFailed "store_failed" 503 "The store could not save the commit.";
@@ -73,16 +73,16 @@ codes! {
     StoreUnreachable "store_unreachable" 503 "The fleet's etcd cannot be reached.";
     StoreForeign "store_foreign" 503 "The fleet's etcd is another one, or has lost what this node knows.";
     NotInFleet "not_in_fleet" 409 "The fleet does not exist, or this node is not in it.";
-    FleetTaken "fleet_taken" 409 "There is a fleet already, or a node of this name.";
+    FleetTaken "fleet_taken" 409 "The fleet, or a node of this name, exists already.";
     NodeNotReady "node_not_ready" 409 "A node of the fleet is silent, or its configuration lacks what the order needs.";
     OutcomeUnknown "outcome_unknown" 504 "Whether the order was carried out is unknown.";
-    NotApplied "not_applied" 503 "The commit is made, and this node cannot follow it yet.";
+    NotApplied "not_applied" 503 "The commit was made, and this node cannot apply it yet.";
     HoldExists "hold_exists" 409 "The key is already held.";
     NotHeld "not_held" 409 "The key is not held.";
     NotDrained "not_drained" 409 "Requests were still in flight when the time to wait for them ran out, or streams are open.";
     Overtaken "overtaken" 409 "While the order waited, its hold was released or a newer order changed its key.";
     ConfigRefused "config_refused" 422 "The new configuration was rejected; the previous one stays active.";
-    IssuerFailed "issuer_failed" 502 "The issuer of the certificate did not do what was ordered.";
+    IssuerFailed "issuer_failed" 502 "The issuer of the certificate refused or failed to carry out the order.";
     BadRequest "bad_request" 400 "The request is malformed.";
     Unauthorized "unauthorized" 401 "The request requires authentication.";
     Forbidden "forbidden" 403 "The caller is not allowed to do this.";
@@ -95,8 +95,9 @@ codes! {
     TooManyCalls "too_many_calls" 429 "The caller has too many event streams and waiting orders open.";
     TooManyLogins "too_many_logins" 429 "Too many logins from this address have failed.";
     Busy "busy" 503 "Too many calls are open, or too many orders are waiting for this switch.";
-    NoMaster "no_master" 503 "The master process is gone: the worker process serves on, and takes no orders.";
-    Internal "internal" 500 "The server failed before the control plane had the request.";
+    NoMaster "no_master" 503 "The master process is gone: the worker process continues to serve, and takes no \
+         orders.";
+    Internal "internal" 500 "The server failed before the request reached the control plane.";
     Stopping "stopping" 503 "The process is shutting down.";
 }
 
@@ -219,7 +220,7 @@ impl Refusal {
         Refusal::new(
             Code::NotApplied,
             format!(
-                "revision {revision} is committed in the fleet, and this node serves the table before it: {}",
+                "revision {revision} is committed in the fleet, and this node still serves the table before it: {}",
                 fault.text
             ),
             fault.remedy.clone(),

@@ -11,12 +11,12 @@ use crate::{Commit, Filter, Store, StoreFault, SubjectChange};
 /// Commits that are read at a time.
 pub(crate) const PAGE: usize = 64;
 
-/// What a commit says of a server that it does not name.
+/// The effect of a commit on a server that it does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Implied {
     /// Nothing: its group was made, or was removed with all that was said of its servers.
     Unsaid,
-    /// What this revision did to its group was taken back.
+    /// The effect of this revision on its group was taken back.
     TakesBack(u64),
 }
 

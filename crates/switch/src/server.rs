@@ -159,7 +159,7 @@ impl fmt::Display for ServerParams {
     }
 }
 
-/// What orders say of a server: the value of its subject.
+/// The effect of orders on a server: the value of its subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerEntry {
     /// An order has added it: it is there whether the configuration has it or not.
@@ -175,17 +175,17 @@ pub struct ServerEntry {
 }
 
 impl ServerEntry {
-    /// The entry of a server that an order has removed although the configuration has it.
+    /// Returns the entry of a server that an order has removed although the configuration has it.
     pub fn removed() -> ServerEntry {
         ServerEntry { is_removed: true, ..ServerEntry::default() }
     }
 
-    /// The entry of a server that an order has added.
+    /// Returns the entry of a server that an order has added.
     pub fn added(params: ServerParams) -> ServerEntry {
         ServerEntry { is_added: true, params, ..ServerEntry::default() }
     }
 
-    /// The entry of a group in which what is looked up does not count.
+    /// Returns the entry of a group in which what is looked up does not count.
     pub(crate) fn pin() -> ServerEntry {
         ServerEntry { is_pin: true, ..ServerEntry::default() }
     }
@@ -238,7 +238,7 @@ pub struct ServerOrder {
     pub verb: ServerVerb,
 }
 
-/// What is done to a server.
+/// An action on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerVerb {
     /// It joins the group, with these parameters.

@@ -475,7 +475,8 @@ mod tests {
         plan,
     };
 
-    /// Two groups: `blue` is a target of a switch and has `a` and `b`, `ring` has `hash … consistent` and is used by nothing.
+    /// Returns two groups: `blue` is a target of a switch and has `a` and `b`, `ring` has `hash … consistent` and is used by
+    /// nothing.
     fn rules() -> Rules {
         let server = |name: &str, params: &str| BaseServer {
             name: name.into(),
@@ -551,7 +552,7 @@ mod tests {
             self.order(Action::Undo(undoing), Meta { force, ..Meta::default() })
         }
 
-        /// The servers of a group: `a weight=2, b down`.
+        /// Returns the servers of a group: `a weight=2, b down`.
         fn list(&mut self, group: &str) -> String {
             let table = self.0.load().unwrap().table;
             let group = self.1.groups.iter().find(|one| &*one.name == group).unwrap();

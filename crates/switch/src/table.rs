@@ -197,7 +197,7 @@ impl Table {
         if self.has_all { self.probe(Shape::All, &[]) } else { None }
     }
 
-    /// As [`Table::find`], with the key of the entry.
+    /// Does the same as [`Table::find`], and returns the entry's key too.
     pub fn find_key(&self, normalised: &[u8]) -> Option<(&Key, &Arc<TableEntry>)> {
         self.find(normalised).map(|entry| (&entry.key, entry))
     }

@@ -46,7 +46,7 @@ fn server(group: &str, server: &str, verb: ServerVerb) -> Action {
 }
 
 impl Groups {
-    /// The configuration has `Blue` and `ring`, and a switch that admits groups made at run time.
+    /// Makes a configuration with `Blue` and `ring`, and a switch that admits groups made at run time.
     fn new() -> Groups {
         let run_time =
             RunTimeRules { users: ["switch \"live\"".to_owned()].into(), ..RunTimeRules::default() };
@@ -98,7 +98,7 @@ impl Groups {
         self.1.run_time.uses = uses.into();
     }
 
-    /// The groups made at run time and their servers: `teal(Blue): 10.0.0.1:80 weight=2`.
+    /// Returns the groups made at run time and their servers: `teal(Blue): 10.0.0.1:80 weight=2`.
     fn made(&mut self) -> String {
         let table = self.0.load().unwrap().table;
         let made = pointsman_switch::made_groups(table.subjects());
@@ -155,7 +155,7 @@ fn a_group_is_made_with_its_servers_and_goes_with_them() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn impossible_orders_on_groups_are_refused() {
     let mut groups = Groups::new();
     groups.done(make("teal", None, &["10.0.0.1"]));
     for (action, code) in [

@@ -79,7 +79,7 @@ impl TestSwitch {
         Ok((self.order(Action::Revert(undoing), Meta::default())?, left))
     }
 
-    /// Where keys lead; "-" is the default.
+    /// Returns where keys lead; "-" is the default.
     fn at(&mut self, keys: &str) -> String {
         let table = self.store.load().unwrap().table;
         let route =

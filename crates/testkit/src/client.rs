@@ -231,7 +231,7 @@ impl Client {
     }
 }
 
-/// The lines of a head; one that ends in anything but CR LF is a fault.
+/// Returns the lines of a head; one that ends in anything but CR LF is a fault.
 fn head_lines(message: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
     let end = position(message, b"\r\n\r\n").ok_or("a bare CR or LF in the head")?;
     let (mut lines, mut rest) = (Vec::new(), &message[..end]);
@@ -324,7 +324,7 @@ fn compare(
     )
 }
 
-/// A response as the lines of a case file, with the matchers that every case needs.
+/// Returns a response as the lines of a case file, with the matchers that every case needs.
 fn shown(state: &CaseState, response: &Response) -> (Vec<String>, Vec<String>) {
     let mut body = readable_lines(&response.body);
     let page = built_in_page(&response.body);

@@ -59,7 +59,7 @@ impl Connection {
         Ok(Connection { socket, tls: None, buffer: Vec::new(), end: None })
     }
 
-    /// The socket, for its options.
+    /// Returns the socket, for its options.
     pub(crate) fn socket(&self) -> SockRef<'_> {
         SockRef::from(&self.socket)
     }
@@ -142,7 +142,7 @@ impl Connection {
         true
     }
 
-    /// The bytes that came and were not claimed, without waiting for more.
+    /// Returns the bytes that came and were not claimed, without waiting for more.
     pub(crate) fn leftover(&mut self) -> &[u8] {
         if !self.has_ended() && self.socket.set_nonblocking(true).is_ok() {
             let mut chunk = [0u8; 4096];

@@ -95,7 +95,7 @@ pub(crate) fn difference(
     out
 }
 
-/// Bytes as the text of a case file shows them.
+/// Returns bytes as the text of a case file shows them.
 pub(crate) fn readable(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -116,7 +116,7 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
     out
 }
 
-/// A body as the lines of a case file: `\n` ends a line, a last line without it ends in a backslash.
+/// Returns a body as the lines of a case file: `\n` ends a line, a last line without it ends in a backslash.
 pub(crate) fn readable_lines(bytes: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
     for line in bytes.split_inclusive(|&b| b == b'\n') {

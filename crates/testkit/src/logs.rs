@@ -23,7 +23,7 @@ fn level_of(line: &str) -> Option<&str> {
     Some(ENTRY.as_ref()?.captures(line)?.get(1)?.as_str())
 }
 
-/// The lines of a log that a section of this scope compares.
+/// Returns the lines of a log that a section of this scope compares.
 fn relevant(content: &str, scope: LogScope) -> Vec<&str> {
     let mut out = Vec::new();
     let mut counts = true;
@@ -80,7 +80,7 @@ pub(crate) fn check(
     state.settle(|| bless(text, &shown, agrees), fault)
 }
 
-/// The replacement of a section's lines by what was seen; lines that already match keep their matchers.
+/// Returns the replacement of a section's lines by what was seen; lines that already match keep their matchers.
 pub(crate) fn bless(text: &Text, shown: &[String], agrees: impl Fn(usize, usize) -> bool) -> Edit {
     let with = shown.iter().enumerate().map(|(j, line)| {
         let kept = (0..text.lines.len()).find(|&i| text.lines[i] != "<...>" && agrees(i, j));
@@ -89,7 +89,7 @@ pub(crate) fn bless(text: &Text, shown: &[String], agrees: impl Fn(usize, usize)
     Edit::of_text(text, with.collect())
 }
 
-/// A log line with the matchers that every case needs.
+/// Returns a log line with the matchers that every case needs.
 pub(crate) fn shown(state: &CaseState, line: &str) -> String {
     static CLF: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]").ok());

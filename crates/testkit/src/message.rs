@@ -19,13 +19,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// The target without scheme and authority.
+    /// Returns the target without scheme and authority.
     pub fn path(&self) -> &str {
         let Some((_, rest)) = self.target.split_once("://") else { return &self.target };
         rest.find('/').map_or("/", |at| &rest[at..])
     }
 
-    /// The first field of this name, in lower case.
+    /// Returns the first field of this name, in lower case.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         find(&self.fields, name)
     }
@@ -45,7 +45,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The first field of this name, in lower case.
+    /// Returns the first field of this name, in lower case.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         find(&self.fields, name)
     }
@@ -145,7 +145,7 @@ fn find<'a>(fields: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> {
     fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
 }
 
-/// The framing that the fields announce, if any.
+/// Returns the framing that the fields announce, if any.
 fn framing(fields: &[(String, Vec<u8>)], minor: Option<u8>) -> Result<Option<Framing>, String> {
     let all = |name: &'static str| fields.iter().filter(move |(known, _)| known == name);
     let (lengths, codings) = (all("content-length").count(), all("transfer-encoding").count());
@@ -166,7 +166,7 @@ fn framing(fields: &[(String, Vec<u8>)], minor: Option<u8>) -> Result<Option<Fra
     }
 }
 
-/// A body, and whether trailers follow it.
+/// Returns a body, and whether trailers follow it.
 fn body(input: &[u8], framing: Framing, ended: bool) -> Read<(Vec<u8>, bool)> {
     match framing {
         Framing::Length(length) => {
@@ -213,7 +213,7 @@ fn chunked(input: &[u8]) -> Read<(Vec<u8>, bool)> {
     }
 }
 
-/// A chunk's size, digits and then white space or an extension that holds no control byte, up to its CR LF.
+/// Returns a chunk's size, digits and then white space or an extension that holds no control byte, up to its CR LF.
 fn size_line(input: &[u8]) -> Read<u64> {
     let digits = input.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let rest = input[digits..].iter();
@@ -240,7 +240,7 @@ fn size_line(input: &[u8]) -> Read<u64> {
     }
 }
 
-/// How many bytes at the start of `input` are one whole request, however odd; `None` while it is incomplete.
+/// Returns how many bytes at the start of `input` are one whole request, however odd; `None` while it is incomplete.
 pub(crate) fn request_length(input: &[u8]) -> Option<usize> {
     let mut storage = [httparse::EMPTY_HEADER; 200];
     let mut head = httparse::Request::new(&mut storage);
@@ -254,7 +254,7 @@ pub(crate) fn request_length(input: &[u8]) -> Option<usize> {
     (input.len() >= all).then_some(all)
 }
 
-/// The first place of a piece in some bytes.
+/// Returns the first place of a piece in some bytes.
 pub(crate) fn position(input: &[u8], what: &[u8]) -> Option<usize> {
     input.windows(what.len()).position(|window| window == what)
 }

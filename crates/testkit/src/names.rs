@@ -63,7 +63,7 @@ pub(crate) fn start(
     }))
 }
 
-/// The reply to a query, or nothing when it is to be met with silence or cannot be read.
+/// Returns the reply to a query, or nothing when it is to be met with silence or cannot be read.
 fn reply(query: &[u8], names: &Names) -> Option<Vec<u8>> {
     const A: [u8; 2] = [0, 1];
     let mut name = String::new();

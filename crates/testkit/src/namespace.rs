@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// True if this machine lets us have networks of our own.
+/// Returns true if this machine lets us have networks of our own.
 pub(crate) fn is_permitted() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| within(|| ()).is_ok())

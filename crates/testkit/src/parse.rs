@@ -213,7 +213,7 @@ fn address(args: &mut Args<'_>) -> Address {
     }
 }
 
-/// How the client speaks TLS; `None` in clear.
+/// Returns how the client speaks TLS; `None` in clear.
 fn tls(args: &mut Args<'_>) -> Option<TlsClient> {
     let name = args.option("tls").map(str::to_owned);
     let is_wanted = name.is_some() || args.flag("tls");
@@ -272,7 +272,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The scripts of an origin, one per connection, parted by `! next`.
+/// Returns the scripts of an origin, one per connection, parted by `! next`.
 fn scripts(text: &Text) -> Result<Vec<Vec<Line>>, String> {
     let mut out = vec![Vec::new()];
     for line in script(text)? {

@@ -58,7 +58,7 @@ impl LineEnd {
 const LOG_TIME: &str = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d";
 const LEVELS: [&str; 8] = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"];
 
-/// The expression behind a matcher's name, or nothing when the name is no matcher.
+/// Returns the expression behind a matcher's name, or nothing when the name is no matcher.
 fn class_source(name: &str) -> Option<String> {
     if LEVELS.contains(&name) {
         return Some(format!(r"{LOG_TIME} \[{name}\] \d+#\d+: (?:\*\d+ )?"));
@@ -81,7 +81,7 @@ fn class_source(name: &str) -> Option<String> {
     Some(source.to_owned())
 }
 
-/// Sixteen-byte lines that name their own offset, so that lost or swapped bytes show.
+/// Returns sixteen-byte lines that name their own offset, so that lost or swapped bytes show.
 pub(crate) fn filler(len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 16);
     while out.len() < len {
@@ -174,7 +174,7 @@ impl Pattern {
         Ok(())
     }
 
-    /// nginx's built-in page for a status, without its last `\n`: the line of the case adds that.
+    /// Returns nginx's built-in page for a status, without its last `\n`: the line of the case adds that.
     fn error_page(&mut self, title: &str) -> Result<(), String> {
         self.push_bytes(format!("<html>\r\n<head><title>{title}</title></head>\r\n").as_bytes());
         self.push_bytes(format!("<body>\r\n<center><h1>{title}</h1></center>\r\n").as_bytes());
@@ -197,7 +197,7 @@ impl Pattern {
         run(&self.tokens, input, 0, if complete { Mode::Complete } else { Mode::Growing })
     }
 
-    /// True if the pattern matches all of `input`.
+    /// Returns true if the pattern matches all of `input`.
     pub(crate) fn matches(&self, input: &[u8]) -> bool {
         matches!(run(&self.tokens, input, 0, Mode::Whole), Verdict::Full(_))
     }
@@ -208,13 +208,14 @@ impl Pattern {
     }
 }
 
-/// A line without its closing backslash, and whether it keeps its line end.
+/// Returns a line without its closing backslash, and whether it keeps its line end.
 fn split_line(line: &str) -> (&str, bool) {
     let slashes = line.len() - line.trim_end_matches('\\').len();
     if slashes % 2 == 1 { (&line[..line.len() - 1], false) } else { (line, true) }
 }
 
-/// The bytes that lines of a case file denote: escapes, `<fill:N>` and `<repeat:N:TEXT>` are read, other matchers refused.
+/// Returns the bytes that lines of a case file denote: escapes, `<fill:N>` and `<repeat:N:TEXT>` are read, other matchers
+/// refused.
 pub(crate) fn payload(lines: &[String], end: LineEnd) -> Result<Vec<u8>, String> {
     let pattern = Pattern::lines(lines, end)?;
     match pattern.tokens.as_slice() {
@@ -224,7 +225,7 @@ pub(crate) fn payload(lines: &[String], end: LineEnd) -> Result<Vec<u8>, String>
     }
 }
 
-/// The place of the `>` that closes the `<` at the start; `\>` does not close.
+/// Returns the place of the `>` that closes the `<` at the start; `\>` does not close.
 fn close_of(text: &str) -> Option<usize> {
     let mut previous = 0;
     for (at, byte) in text.bytes().enumerate() {
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn matchers_elide() {
+    fn matchers_stand_for_varying_text() {
         assert!(pattern("Date: <date>").matches(b"Date: Sun, 22 Nov 2026 08:00:00 GMT"));
         assert!(pattern("Server: <server>!").matches(b"Server: nginx/1.22.1!"));
         assert!(!pattern("Server: <server>").matches(b"Server: apache"));

@@ -88,7 +88,7 @@ impl Memory {
     }
 }
 
-/// The memory of one process, with its part of the pages that it shares (Pss), in KiB.
+/// Returns the memory of one process, with its part of the pages that it shares (Pss), in KiB.
 pub fn pss_kib(pid: u32) -> u64 {
     field_kib(&read(&format!("/proc/{pid}/smaps_rollup")), "Pss:")
 }
@@ -98,7 +98,7 @@ fn field_kib(text: &str, name: &str) -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
-/// The time that a core has worked so far, for any process, in nanoseconds; time that a hypervisor took counts too.
+/// Returns the time that a core has worked so far, for any process, in nanoseconds; time that a hypervisor took counts too.
 pub fn core_busy_ns(core: usize) -> u64 {
     let text = read("/proc/stat");
     let name = format!("cpu{core} ");
@@ -108,7 +108,7 @@ pub fn core_busy_ns(core: usize) -> u64 {
     times.enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks * TICK_NS).sum()
 }
 
-/// A process and all its descendants that exist now.
+/// Returns a process and all its descendants that exist now.
 pub fn tree(root: u32) -> Vec<u32> {
     let mut pids = vec![root];
     let mut at = 0;
@@ -123,14 +123,14 @@ pub fn tree(root: u32) -> Vec<u32> {
     pids
 }
 
-/// The children of a process, started by any of its threads.
+/// Returns the children of a process, started by any of its threads.
 pub fn children(pid: u32) -> Vec<u32> {
     let of = |thread| read(&format!("/proc/{pid}/task/{thread}/children"));
     let lists: Vec<String> = threads(pid).into_iter().map(of).collect();
     lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|child| child.parse().ok()).collect()
 }
 
-/// The threads of a process.
+/// Returns the threads of a process.
 pub fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -143,27 +143,28 @@ pub fn is_running(pid: u32) -> bool {
     threads(pid).len() > 1 || !is_zombie
 }
 
-/// The command line of a process, which servers use as their title.
+/// Returns the command line of a process, which servers use as their title.
 pub fn title(pid: u32) -> String {
     read(&format!("/proc/{pid}/cmdline")).replace('\0', " ")
 }
 
-/// When a process began, in ticks of the system's clock.
+/// Returns when a process began, in ticks of the system's clock.
 pub fn started_at(pid: u32) -> u64 {
     stat_fields(pid).get(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
-/// The process group of a process.
+/// Returns the process group of a process.
 pub fn group(pid: u32) -> Option<i32> {
     stat_fields(pid).get(2)?.parse().ok()
 }
 
-/// The number of open descriptors of a process.
+/// Returns the number of open descriptors of a process.
 pub fn descriptors(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |fds| fds.count() as u64)
 }
 
-/// The fields of `/proc/PID/stat` behind the name, which may hold anything: the first is the state (proc_pid_stat(5)).
+/// Returns the fields of `/proc/PID/stat` behind the name, which may hold anything: the first is the state
+/// (proc_pid_stat(5)).
 fn stat_fields(pid: u32) -> Vec<String> {
     let stat = read(&format!("/proc/{pid}/stat"));
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

@@ -80,7 +80,7 @@ fn module_files(needs: &[String]) -> impl Iterator<Item = &'static str> {
     MODULE_FILES.iter().filter(move |(name, _)| is_needed(name)).flat_map(|(_, files)| files.iter().copied())
 }
 
-/// The command line of the program under test for one case.
+/// Returns the command line of the program under test for one case.
 pub(crate) fn command(setup: Setup<'_>) -> Command {
     let Setup { binary, dir, needs, .. } = setup;
     let conf = fs::read_to_string(dir.prefix().join(setup.conf)).unwrap_or_default();
@@ -239,7 +239,7 @@ fn pid_in_file(dir: &TestDir, conf: &str) -> Option<Pid> {
     text.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// The `listen` addresses of a configuration that are not open yet.
+/// Returns the `listen` addresses of a configuration that are not open yet.
 fn missing_listeners(dir: &TestDir, conf: &str) -> Vec<String> {
     static LISTEN: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?:^|[\s;{])listen\s+([^;\s]+)").ok());

@@ -38,13 +38,13 @@ impl ProcessGroup {
         Ok(ProcessGroup { child: command.process_group(0).spawn()?, ended: None })
     }
 
-    /// The id of the first process, and of the group.
+    /// Returns the id of the first process, and of the group.
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// The first process, for its pipes.
+    /// Returns the first process, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -57,7 +57,7 @@ impl ProcessGroup {
         Ok(kill(self.pid(), signal)?)
     }
 
-    /// The exit code of the first process, 128 and the number of the signal that ended it; `None` while it runs.
+    /// Returns the exit code of the first process, 128 and the number of the signal that ended it; `None` while it runs.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         if let Some(status) = self.ended {

@@ -358,7 +358,7 @@ impl<'a> CaseRun<'a> {
         self.state.settle(|| logs::bless(text, &shown, agrees), fault)
     }
 
-    /// The graceful end: no unexpected bytes, then QUIT and exit code 0.
+    /// Returns the graceful end: no unexpected bytes, then QUIT and exit code 0.
     fn close(&mut self) -> Result<(), Fault> {
         let last = self.case.steps.last().map_or(1, |s| s.line);
         for (_, client) in std::mem::take(&mut self.clients) {
@@ -387,7 +387,7 @@ impl<'a> CaseRun<'a> {
     }
 }
 
-/// A line that a run printed, with the program's own name elided where it opens the line.
+/// Returns a line that a run printed, with the program's own name elided where it opens the line.
 fn without_program_name(state: &CaseState, line: &str) -> String {
     let text = logs::shown(state, line);
     match text.split_once("nginx: ") {

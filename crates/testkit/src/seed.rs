@@ -153,7 +153,7 @@ fn part_of(transcript: &str, conf: &str) -> Result<Part, String> {
     Ok(part)
 }
 
-/// A curl command as a client section.
+/// Returns a curl command as a client section.
 fn tell_exchange(text: &mut String, number: usize, exchange: &Exchange, fixed: bool) -> Result<(), String> {
     let (mut method, mut host, mut url) = ("GET", None, "");
     let words: Vec<&str> = exchange.command.split(' ').skip(1).collect();
@@ -187,7 +187,7 @@ fn tell_exchange(text: &mut String, number: usize, exchange: &Exchange, fixed: b
     Ok(())
 }
 
-/// The lines of an answer with matchers where the transcript elides, and where our own name has another length.
+/// Returns the lines of an answer with matchers where the transcript elides, and where our own name has another length.
 fn answer_lines(answer: &[String]) -> Vec<String> {
     let title = answer.iter().find_map(|l| l.split_once("<title>")?.1.split_once("</title>").map(|(t, _)| t));
     let mut out = Vec::new();

@@ -79,7 +79,7 @@ pub fn run_all(
     tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number of threads that keeps a machine busy: cases mostly wait for processes to start and to end.
+/// Returns a number of threads that keeps a machine busy: cases mostly wait for processes to start and to end.
 pub fn usual_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |n| n.get()) * 2
 }

@@ -57,7 +57,7 @@ impl TestDir {
         Ok(dir)
     }
 
-    /// The directory itself.
+    /// Returns the directory itself.
     pub fn prefix(&self) -> &Path {
         &self.prefix
     }
@@ -93,7 +93,7 @@ impl TestDir {
         lines.iter().map(|line| self.fill_in(line)).collect()
     }
 
-    /// The port of this name.
+    /// Returns the port of this name.
     ///
     /// # Errors
     /// The text that the directory was made for names no such port.
@@ -101,7 +101,7 @@ impl TestDir {
         self.ports.get(name).map(|p| p.number).ok_or_else(|| format!("no `{{port:{name}}}` here"))
     }
 
-    /// A path inside the prefix.
+    /// Returns a path inside the prefix.
     ///
     /// # Errors
     /// The path would leave the prefix.

@@ -44,7 +44,7 @@ pub(crate) fn check_signature(
     }
 }
 
-/// The same in TLS 1.3, which binds a scheme to a kind of key.
+/// Returns the same in TLS 1.3, which binds a scheme to a kind of key.
 pub(crate) fn check_tls13_signature(
     algorithms: &WebPkiSupportedAlgorithms,
     message: &[u8],
@@ -85,7 +85,7 @@ impl Usage {
     }
 }
 
-/// What peers' certificates are verified with.
+/// The authorities that verify peers' certificates.
 #[derive(Debug)]
 pub(crate) struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
@@ -97,7 +97,7 @@ pub(crate) struct Authorities {
     usage: Usage,
 }
 
-/// What is wrong with a file.
+/// The fault of a file.
 pub(crate) struct FileFault {
     pub(crate) file: SslFile,
     pub(crate) text: String,

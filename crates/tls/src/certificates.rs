@@ -19,7 +19,7 @@ pub(crate) struct Pair {
     pub(crate) expiry: CertificateExpiry,
 }
 
-/// What is wrong with a pair: the text, and whether the key is at fault.
+/// The fault of a pair: the text, and whether the key is at fault.
 pub(crate) struct PairFault {
     pub(crate) text: String,
     pub(crate) help: &'static str,
@@ -98,7 +98,7 @@ fn load_key(
     })
 }
 
-/// What is wrong with a key, and what to do.
+/// The fault of a key, and its remedy.
 pub(crate) type KeyFault = (String, &'static str);
 
 /// Reads the first private key in these bytes; the error is what is wrong, and what to do.

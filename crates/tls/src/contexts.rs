@@ -36,7 +36,7 @@ const MAX_EARLY_DATA: u32 = 16 << 10;
 /// The TLS of one server.
 #[derive(Debug)]
 pub struct Context {
-    /// What handshakes follow.
+    /// The configuration of handshakes.
     pub(crate) config: Arc<ServerConfig>,
     /// The same, with HTTP/2 among the protocols.
     pub(crate) http2: Arc<ServerConfig>,

@@ -70,7 +70,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) is_v1: bool,
     /// What follows the key: the extensions.
     rest: Der<'a>,
-    /// What is signed.
+    /// The signed bytes.
     pub(crate) signed: &'a [u8],
     /// The contents of the signature's AlgorithmIdentifier.
     pub(crate) algorithm: &'a [u8],

@@ -13,7 +13,7 @@ use rustls::{HandshakeKind, ProtocolVersion};
 use rustls_pki_types::UnixTime;
 use std::sync::Arc;
 
-/// What a client offers in its first message.
+/// The offer of a client's first message.
 #[derive(Clone, Debug, Default)]
 pub struct Offer {
     /// The server name that it asks for, in lower case.

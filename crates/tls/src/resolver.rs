@@ -12,9 +12,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     pub(crate) pairs: Vec<Arc<CertifiedKey>>,
-    /// What ACME issues: it comes first.
+    /// Certificates that ACME issues: they come first.
     pub(crate) issued: Vec<Arc<Slot>>,
-    /// What ACME issues for the host that the client names: if there is one, it is the only choice.
+    /// The certificates that ACME issues for the host that the client names: if there is one, it is the only choice.
     pub(crate) on_demand: Option<(Issued, OnDemand)>,
     pub(crate) has_tls13: bool,
 }

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_or_key_is_refused() {
+    fn an_invalid_certificate_or_key_is_refused() {
         let (pem, key) = made("a.test");
         let der = chain_to_der(pem.as_bytes()).unwrap();
         for len in 0..der.len() {

@@ -109,7 +109,7 @@ const NO_MATCH: &str = "certificate host mismatch";
 /// Why a handshake failed: what the script gets, and the line of the error log, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptHandshakeFault {
-    /// What the script gets.
+    /// The text for the script.
     pub text: String,
     /// The line of the error log.
     pub log: Option<String>,

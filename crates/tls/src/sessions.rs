@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// A digest of the terms that sessions are bound to.
 pub(crate) type Terms = [u8; 32];
 
-/// What outlives a configuration. Clones share it.
+/// The sessions, which outlive a configuration. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
     caches: Arc<Mutex<HashMap<String, Arc<Cache>>>>,
@@ -112,7 +112,7 @@ pub(crate) struct Resumption {
 }
 
 impl Resumption {
-    /// Has handshakes resume the sessions that began under these terms.
+    /// Lets handshakes resume the sessions that began under these terms.
     pub(crate) fn apply(&self, config: &mut ServerConfig, terms: Terms) {
         let timeout_s = self.timeout_s;
         config.session_storage = match &self.cache {

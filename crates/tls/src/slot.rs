@@ -20,7 +20,7 @@ impl Slot {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 
-    /// Has handshakes with this certificate carry an answer of OCSP from now on, or none.
+    /// Sets the OCSP response that handshakes with this certificate carry from now on, or none.
     pub(crate) fn staple(&self, certificate: &CertificateDer<'_>, answer: Option<&[u8]>) {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(pair) = &*current

@@ -150,7 +150,8 @@ impl Staple {
         Ok(refresh_s)
     }
 
-    /// Has handshakes carry the answer that is known already, or none any more if it is too old. Returns when there is something
+    /// Lets handshakes carry the response that is known already, or none any more if it is too old. Returns when there is
+    /// something
     /// to do next; `None` is now: there is no answer.
     pub fn keep(&self, now_s: u64) -> Option<u64> {
         let pair = self.slot.current()?;

@@ -5,7 +5,7 @@ use conf::{Diagnostic, Span};
 use engine::modules::ssl::{SslText, TlsVersions};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
-/// What is asked for.
+/// The wanted suites.
 pub(crate) struct WantedSuites<'a> {
     pub(crate) versions: TlsVersions,
     /// For TLS 1.2.

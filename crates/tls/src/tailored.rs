@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::sync::Arc;
 
-/// What a handshake has beside what its server's context has.
+/// The additions of a handshake to its server's context.
 #[derive(Debug, Default)]
 pub struct Wishes {
     /// Certificates beside the context's own.
@@ -47,7 +47,7 @@ impl Wishes {
     }
 }
 
-/// What a handshake follows.
+/// The context that a handshake follows.
 pub struct Tailored {
     /// The configuration.
     pub config: Arc<ServerConfig>,

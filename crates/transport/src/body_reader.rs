@@ -49,7 +49,7 @@ impl BodyReader {
         matches!(self, BodyReader::Done)
     }
 
-    /// How much the chunk under way still has, in bytes.
+    /// Returns how much the chunk under way still has, in bytes.
     #[inline]
     pub fn chunk_left(&self) -> u64 {
         match self {
@@ -58,7 +58,7 @@ impl BodyReader {
         }
     }
 
-    /// The fields after a chunked body, once it is done; to be asked before the last piece is taken as the end.
+    /// Returns the fields after a chunked body, once it is done; to be asked before the last piece is taken as the end.
     #[inline]
     pub fn trailers(&self) -> Option<&Headers> {
         match self {

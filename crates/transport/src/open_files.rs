@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_used_until_it_is_too_old() {
+    fn cached_file_entries_are_used_until_they_expire() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let mut files = OpenFiles::default();

@@ -297,7 +297,7 @@ impl PipeEnd {
         Some(FileTicket(Some(Rc::clone(&self.0.budget))))
     }
 
-    /// Ready when something may be written, or nothing any more.
+    /// Becomes ready when something may be written, or nothing any more.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.state.borrow_mut();
         self.poll_room(&mut state, cx).map_ok(drop)
@@ -309,7 +309,7 @@ impl PipeEnd {
         MAX_OUTGOING.saturating_sub(len).min(self.0.budget.left.get()) >= bytes
     }
 
-    /// Ready with the number of bytes on their way out once that differs from `known`; an error if they cannot go.
+    /// Becomes ready with the number of bytes on their way out once that differs from `known`; an error if they cannot go.
     pub(crate) fn poll_unsent(&self, cx: &mut Context<'_>, known: usize) -> Poll<io::Result<usize>> {
         let mut state = self.0.state.borrow_mut();
         if state.is_broken {

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 /// A connection of a simulated world: see the methods of [`crate::stream::Stream`] of the same names.
 pub trait SimulatedStream: Debug {
-    /// Ready when there is something to read, or the peer has closed.
+    /// Becomes ready when there is something to read, or the peer has closed.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Ready when something can be written.
+    /// Becomes ready when something can be written.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Reads what there is; 0 is the peer's end.
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;

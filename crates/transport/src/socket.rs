@@ -58,7 +58,7 @@ impl Socket {
         Socket::connect_from(None, address, keepalive).await
     }
 
-    /// The same from an address, if one is given.
+    /// Returns the same from an address, if one is given.
     ///
     /// # Errors
     /// Fails with the system's error, or with [`BindFailed`].
@@ -96,7 +96,7 @@ impl Socket {
         }
     }
 
-    /// Ready when there is something to read, or the peer has closed. Costs no system call.
+    /// Becomes ready when there is something to read, or the peer has closed. Costs no system call.
     #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -243,7 +243,7 @@ impl Socket {
         }
     }
 
-    /// Ready with true if the peer has closed its side, and with false if there are bytes to read. Takes none.
+    /// Becomes ready with true if the peer has closed its side, and with false if there are bytes to read. Takes none.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<bool> {
         if ready!(self.poll_readable(cx)).is_err() {
             return Poll::Ready(true);

@@ -46,8 +46,8 @@ impl Stream {
         Ok(Stream::Plain(Socket::connect_from(Some(local), address, keepalive).await?))
     }
 
-    /// Ready when there is something to read, or the peer has closed. Costs no system call. Over TLS, what there is may
-    /// turn out to be no data.
+    /// Becomes ready when there is something to read, or the peer has closed. Costs no system call. Over TLS, what there is
+    /// may turn out to be no data.
     #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -135,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// Ready when a stream in memory has room. Others say so when they are written to.
+    /// Becomes ready when a stream in memory has room. Others say so when they are written to.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Piped(pipe) => pipe.poll_writable(cx),
@@ -151,7 +151,7 @@ impl Stream {
         }
     }
 
-    /// Ready with true if the peer has closed its side, and with false if there are bytes to read. Takes none.
+    /// Becomes ready with true if the peer has closed its side, and with false if there are bytes to read. Takes none.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<bool> {
         match self {
             Stream::Plain(socket) => socket.poll_closed(cx),
@@ -236,8 +236,8 @@ impl Stream {
         }
     }
 
-    /// Ready with the number of bytes that were written and have not gone yet, once that differs from `known`. Only a stream
-    /// in memory knows of any.
+    /// Becomes ready with the number of bytes that were written and have not gone yet, once that differs from `known`. Only a
+    /// stream in memory knows of any.
     pub fn poll_unsent(&self, cx: &mut Context<'_>, known: usize) -> Poll<io::Result<usize>> {
         match self {
             Stream::Piped(pipe) => pipe.poll_unsent(cx, known),
@@ -256,7 +256,7 @@ impl Stream {
         matches!(self, Stream::Tls(tls) if tls.is_early())
     }
 
-    /// Ready when the handshake is over, and true unless the client has ended the connection before.
+    /// Becomes ready when the handshake is over, and true unless the client has ended the connection before.
     ///
     /// # Errors
     /// Fails if the connection does, or the client breaks the protocol.

@@ -251,8 +251,8 @@ impl TlsStream {
         }
     }
 
-    /// Ready when the handshake is over, and true unless the client has ended the connection; early data may still be left
-    /// to read.
+    /// Becomes ready when the handshake is over, and true unless the client has ended the connection; early data may still be
+    /// left to read.
     ///
     /// # Errors
     /// Fails if the connection does, or the client breaks the protocol.

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_what_differs() {
+    fn a_diff_lists_exactly_the_differences() {
         let sets: GroupSets = ["a", "b", "d"].map(set).into_iter().collect();
         let changes = |now: &GroupSets| -> Vec<(String, bool)> {
             let changes = now.changes_since(&sets).into_iter();

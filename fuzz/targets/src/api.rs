@@ -255,6 +255,9 @@ impl DataPlane for Workers {
     fn peers(&self, reply: Reply<Vec<GroupState>>) {
         reply(Vec::new());
     }
+    fn peers_of(&self, _: Arc<[Arc<str>]>, reply: Reply<Vec<GroupState>>) {
+        reply(Vec::new());
+    }
     fn collect(&self, reply: Reply<()>) {
         reply(());
     }

@@ -126,7 +126,7 @@ pub(crate) fn read(input: &[u8]) -> Reading {
     }
 }
 
-/// The size in a line that may have blanks and extensions behind it; `None` if it is wrong or above 2^63.
+/// Returns the size in a line that may have blanks and extensions behind it; `None` if it is wrong or above 2^63.
 fn size(line: &[u8]) -> Option<u128> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (number, rest) = line.split_at(digits);
@@ -149,7 +149,7 @@ fn is_field(line: &[u8]) -> bool {
     name > 0 && line.get(name) == Some(&b':') && !line.contains(&0)
 }
 
-/// The bytes before CRLF. A lone CR or LF is wrong.
+/// Returns the bytes before CRLF. A lone CR or LF is wrong.
 fn line(input: &[u8]) -> Result<&[u8], Reading> {
     match input.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
         None => Err(Reading::Short),

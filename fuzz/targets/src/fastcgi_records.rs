@@ -69,7 +69,7 @@ fn in_pieces(data: &[u8], ends: &[usize], dice: &mut Dice) -> Seen {
     seen
 }
 
-/// A second reading, of headers that are whole.
+/// Returns a second reading, of headers that are whole.
 fn by_records(data: &[u8]) -> Seen {
     let (mut seen, mut rest) = (Seen::default(), data);
     while !rest.is_empty() {

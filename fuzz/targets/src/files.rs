@@ -17,7 +17,7 @@ const MOST: usize = 16;
 /// The files of an input.
 pub(crate) struct Files(BTreeMap<PathBuf, Vec<u8>>);
 
-/// The main text, and the files.
+/// Returns the main text, and the files.
 pub(crate) fn split(data: &[u8]) -> (Vec<u8>, Files) {
     let mut files = BTreeMap::new();
     let mut path = PathBuf::from(MAIN);
@@ -41,7 +41,7 @@ impl Loader for Files {
         self.0.get(path).cloned().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
-    /// A star matches anything; other characters match themselves.
+    /// Returns a star matches anything; other characters match themselves.
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let pattern = pattern.as_os_str().as_bytes();
         let (before, after) = pattern.split_once_str(b"*").unwrap_or((pattern, b""));

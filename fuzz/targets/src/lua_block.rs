@@ -39,7 +39,7 @@ fn lua_of(all: &[Directive], out: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The level of the long bracket that opens here: `[[` has 0, `[==[` has 2.
+/// Returns the level of the long bracket that opens here: `[[` has 0, `[==[` has 2.
 fn bracket(text: &[u8]) -> Option<usize> {
     let rest = text.strip_prefix(b"[")?;
     let level = rest.iter().take_while(|byte| **byte == b'=').count();
@@ -73,7 +73,7 @@ fn end_of_block(text: &[u8], mut at: usize) -> Option<usize> {
     None
 }
 
-/// The distance to the quote that closes the string which begins here, if it closes on its line.
+/// Returns the distance to the quote that closes the string which begins here, if it closes on its line.
 fn string(text: &[u8], quote: u8) -> Option<usize> {
     let mut at = 1;
     loop {

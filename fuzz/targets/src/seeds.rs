@@ -71,7 +71,7 @@ pub fn seeds(target: &str, root: &Path) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A header block of a request, with a field of each form.
+/// Returns a header block of a request, with a field of each form.
 fn request_block(path: &[u8]) -> Vec<u8> {
     let mut block = b"\x20\x3f\xe1\x1f\x82\x86\x41\x01h\x44".to_vec();
     block.push(path.len() as u8);
@@ -89,7 +89,7 @@ fn hpack_blocks() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What clients send behind preface and SETTINGS.
+/// Returns what clients send behind preface and SETTINGS.
 fn h2_connections() -> Vec<Vec<u8>> {
     use http::h2::frame::{self, FrameKind};
     let raw = |kind, flags, stream, payload: &[u8]| {
@@ -198,7 +198,7 @@ fn files_below(folder: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// A case's text with numbers for its ports.
+/// Returns a case's text with numbers for its ports.
 fn named(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -223,7 +223,7 @@ fn gather(all: &[Directive], words: &mut Vec<Vec<u8>>, lua: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The parser's golden files, which have the form of an input, with the main file named.
+/// Returns the parser's golden files, which have the form of an input, with the main file named.
 fn golden(root: &Path) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
     files_below(&root.join("crates/conf/tests/golden"), &mut paths);
@@ -234,7 +234,7 @@ fn golden(root: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The example of each directive, in its context.
+/// Returns the example of each directive, in its context.
 fn examples() -> Vec<Vec<u8>> {
     let upstreams = "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; }";
     engine::config::directives()
@@ -286,7 +286,7 @@ fn live_damages() -> Vec<Vec<u8>> {
     all
 }
 
-/// Each kind of file at each path.
+/// Returns each kind of file at each path.
 fn files_at_paths() -> Vec<Vec<u8>> {
     let free = [255; 7];
     let at = |role: usize, kind: u8| {

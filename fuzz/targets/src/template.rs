@@ -9,7 +9,7 @@ use engine::template::{Part, TemplateError};
 use engine::variables::{self, VariableId};
 use engine::{Config, Env, Template};
 
-/// A configuration that uses every variable, and defines some of each kind.
+/// Returns a configuration that uses every variable, and defines some of each kind.
 fn configuration() -> Config {
     let mut names: Vec<String> = variables::VARIABLES
         .iter()

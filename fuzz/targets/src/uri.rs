@@ -53,7 +53,7 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-/// The path and the query, or `None` if the target is bad: decoded as a whole first, then split into segments.
+/// Returns the path and the query, or `None` if the target is bad: decoded as a whole first, then split into segments.
 fn reread(raw: &[u8], merge_slashes: bool) -> Option<(Vec<u8>, Vec<u8>)> {
     // Each byte, and whether it is literal.
     let mut decoded: Vec<(u8, bool)> =

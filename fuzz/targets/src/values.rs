@@ -40,7 +40,7 @@ fn scaled(text: &[u8], units: &[(u8, u32)]) -> Option<u64> {
     }
 }
 
-/// nginx's ngx_parse_time as a list of steps, with the units in their order.
+/// Returns nginx's ngx_parse_time as a list of steps, with the units in their order.
 fn time(text: &[u8], seconds: bool) -> Option<u64> {
     const UNITS: [(&[u8], u128); 9] = [
         (b"y", 365 * 86_400_000),

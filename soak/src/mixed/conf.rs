@@ -17,7 +17,7 @@ pub(super) fn has_side(number: u64, side: usize) -> bool {
     }
 }
 
-/// The configuration of this number; `origins` has the ports of blue's and green's servers and of the broken one.
+/// Returns the configuration of this number; `origins` has the ports of blue's and green's servers and of the broken one.
 pub(super) fn text(number: u64, origins: &[u16; 5]) -> String {
     let [a, b, c, d, broken] = *origins;
     let group = |name: &str, one: u16, two: u16| {
@@ -49,7 +49,7 @@ pub(super) fn text(number: u64, origins: &[u16; 5]) -> String {
     values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
-/// A configuration that is invalid.
+/// Returns a configuration that is invalid.
 pub(super) fn invalid_text(number: u64, origins: &[u16; 5]) -> String {
     text(number, origins).replace("proxy_pass  http://$live;", "proxy_pass  http://$nowhere;")
 }

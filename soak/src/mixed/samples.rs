@@ -64,7 +64,7 @@ pub(super) fn judge(samples: &[Sample], broken: &mut Vec<String>) -> String {
     text
 }
 
-/// The series as a table.
+/// Returns the series as a table.
 pub(super) fn table(samples: &[Sample]) -> String {
     let mut text = "  second  processes  memory_kib  descriptors  requests\n".to_owned();
     for Sample { at_s, resources, ended } in samples {

@@ -62,14 +62,14 @@ impl Servers {
         self.masters.push(master);
     }
 
-    /// The youngest worker of a master.
+    /// Returns the youngest worker of a master.
     pub(super) fn worker(&self, master: u32) -> Option<u32> {
         let mut workers = proc::children(master);
         workers.retain(|pid| proc::title(*pid).contains("worker process") && proc::is_running(*pid));
         workers.into_iter().max_by_key(|pid| proc::started_at(*pid))
     }
 
-    /// All processes.
+    /// Returns all processes.
     pub(super) fn processes(&self) -> Vec<u32> {
         let mut all: Vec<u32> = self.masters.iter().flat_map(|master| proc::tree(*master)).collect();
         all.sort_unstable();

@@ -55,7 +55,7 @@ impl Setup {
     }
 }
 
-/// The traffic of each connection.
+/// Returns the traffic of each connection.
 fn traffic_of(connections: u64) -> Vec<Traffic> {
     use Traffic::{Fresh, Large, Small, Thinking, Tunnel, Upload};
     // Of sixteen: what a busy gateway sees, with a share of everything that is hard to keep alive.

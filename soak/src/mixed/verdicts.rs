@@ -51,7 +51,7 @@ pub(super) enum Verdict {
     Behind(u64),
 }
 
-/// The host name of a key.
+/// Returns the host name of a key.
 pub(super) fn host(key: usize) -> String {
     format!("s{key}.example.com")
 }
@@ -72,7 +72,7 @@ impl SwitchCounts {
         Before { done, since_acknowledged_ms }
     }
 
-    /// The group that a key is to be switched to next.
+    /// Returns the group that a key is to be switched to next.
     pub(super) fn next(&self, key: usize) -> &'static str {
         GROUPS[((self.keys[key].done.load(SeqCst) + 1) % 2) as usize]
     }

@@ -26,12 +26,12 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// The server is out for requests that begin after this order.
+    /// Notes that the server is out for requests that begin after this order.
     pub(super) fn is_out_after(&self, order: u64) {
         self.out_since.store(order, SeqCst);
     }
 
-    /// It may get requests again.
+    /// Notes that it may get requests again.
     pub(super) fn is_in(&self) {
         self.out_since.store(0, SeqCst);
     }

@@ -29,7 +29,7 @@ const ANSWERS: u64 = 20;
 const MAX_RATIO: f64 = 1.2;
 const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
-/// What is done to one server after the other.
+/// The actions on one server after the other.
 const ROUND: [Change; 8] = [
     Change::Weigh(3),
     Change::Drain,

@@ -53,7 +53,7 @@ fn shown(module: &Module) -> String {
     if module.is_empty() { "lib".to_owned() } else { module.join("/") }
 }
 
-/// The modules of a crate, each with the modules that it imports from.
+/// Returns the modules of a crate, each with the modules that it imports from.
 fn imports(source: &str, files: &[&RustFile]) -> BTreeMap<Module, BTreeSet<Module>> {
     let modules: Vec<Module> = files.iter().map(|file| module(source, &file.path)).collect();
     let known: BTreeSet<&Module> = modules.iter().collect();
@@ -78,7 +78,7 @@ fn module(source: &str, path: &str) -> Module {
     parts
 }
 
-/// Every path from the crate's root that a file names, without what is for tests only.
+/// Returns every path from the crate's root that a file names, without what is for tests only.
 fn paths(module: &Module, file: &RustFile) -> Vec<Module> {
     let tokens: Vec<&Token> = file.tokens.iter().filter(|token| !file.in_test(token.line)).collect();
     let mut reader = Reader { tokens: &tokens, at: 0, in_use: false, found: Vec::new(), bound: Vec::new() };
@@ -232,7 +232,7 @@ impl Reader<'_> {
     }
 }
 
-/// The sets of more than one module that can all be reached from each other.
+/// Returns the sets of more than one module that can all be reached from each other.
 fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module>> {
     let reached: BTreeMap<&Module, BTreeSet<&Module>> =
         graph.keys().map(|module| (module, reachable(graph, module))).collect();
@@ -275,7 +275,7 @@ mod tests {
         found.into_iter().map(|f| (f.lint.to_owned(), f.subject, f.text)).collect()
     }
 
-    /// The files of the circle that `x` and `y` make, if they make one.
+    /// Returns the files of the circle that `x` and `y` make, if they make one.
     fn circle(x: &str, y: &str) -> Option<String> {
         found(&[("lib.rs", "mod x; mod y;"), ("x.rs", x), ("y/mod.rs", y)]).pop().map(|(_, _, text)| text)
     }

@@ -28,10 +28,7 @@ pub(super) fn check(file: &RustFile, found: &mut Vec<Finding>) {
                     && before.is_some_and(|t| t.is_mark('.'))
                     && !file.in_test(token.line) =>
             {
-                add(
-                    "unwrap",
-                    "ends the worker when it is wrong: return the error, or write down why it cannot be",
-                );
+                add("unwrap", "ends the worker when it fails: return the error, or write down why it cannot");
             }
             "todo" | "unimplemented" if after.is_some_and(|t| t.is_mark('!')) => {
                 add("gap", "a gap that panics when it is reached");

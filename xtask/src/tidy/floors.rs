@@ -63,7 +63,7 @@ pub(super) struct Package {
     uses: Vec<(String, bool)>,
 }
 
-/// The workspace's crates from `cargo metadata`.
+/// Returns the workspace's crates from `cargo metadata`.
 pub(super) fn packages(metadata: &Value) -> Result<Vec<Package>, String> {
     let text = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
     let root = text(metadata, "workspace_root").ok_or("cargo metadata names no workspace_root")?;

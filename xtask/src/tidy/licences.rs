@@ -21,7 +21,7 @@ pub(super) fn check(metadata: &Value, deny: &str, found: &mut Vec<Finding>) -> R
     Ok(())
 }
 
-/// The strings of `allow = [ … ]` under `[licenses]`.
+/// Returns the strings of `allow = [ … ]` under `[licenses]`.
 fn allowed(deny: &str) -> Vec<&str> {
     let section = deny.split("[licenses]").nth(1).unwrap_or_default();
     let list = section.split("allow = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();

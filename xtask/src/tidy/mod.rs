@@ -115,7 +115,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>, String> {
     Ok(found)
 }
 
-/// The text files that git tracks or would track, and that are there.
+/// Returns the text files that git tracks or would track, and that are there.
 fn tracked_files(root: &Path) -> Result<Vec<(String, String)>, String> {
     let listing = "ls-files --cached --others --exclude-standard -z";
     let listed = run(Command::new("git").arg("-C").arg(root).args(listing.split(' ')))?;
@@ -140,7 +140,7 @@ fn metadata(root: &Path, args: &[&str]) -> Result<serde_json::Value, String> {
     serde_json::from_str(&run(&mut command)?).map_err(|e| format!("cargo metadata: {e}"))
 }
 
-/// The machine's target triple: crates for other systems need not be there to be looked at.
+/// Returns the machine's target triple: crates for other systems need not be there to be looked at.
 fn host() -> Result<String, String> {
     let version = run(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));

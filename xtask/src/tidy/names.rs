@@ -63,7 +63,7 @@ fn says_nothing(name: &str) -> Option<String> {
     words.into_iter().find(|word| NOWHERE.contains(&word.as_str()))
 }
 
-/// The words of `snake_case`, `kebab-case` and `CamelCase`, in lower case.
+/// Returns the words of `snake_case`, `kebab-case` and `CamelCase`, in lower case.
 fn words_of(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before_lower = false;

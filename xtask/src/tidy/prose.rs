@@ -97,7 +97,7 @@ fn is_quoted(text: &str, words: &[Word], at: usize, phrase: &str) -> bool {
     in_marks || is_user
 }
 
-/// The text of a Rust file with its names blanked out.
+/// Returns the text of a Rust file with its names blanked out.
 fn without_names(text: &str) -> String {
     let mut lines: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
     if let Ok(stream) = text.parse::<TokenStream>() {

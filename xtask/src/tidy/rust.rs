@@ -77,12 +77,12 @@ impl RustFile {
         })
     }
 
-    /// Is this line compiled for tests only?
+    /// Returns true if this line is compiled for tests only.
     pub(crate) fn in_test(&self, line: usize) -> bool {
         self.is_test || self.tests.iter().any(|(first, last)| (*first..=*last).contains(&line))
     }
 
-    /// The folder name under `crates/`, or of the top folder.
+    /// Returns the folder name under `crates/`, or of the top folder.
     pub(crate) fn crate_name(&self) -> &str {
         let mut parts = self.path.split('/');
         match parts.next() {
@@ -179,7 +179,7 @@ impl<'ast> Visit<'ast> for TestFinder {
     }
 }
 
-/// A function's first and last line.
+/// Returns a function's first and last line.
 pub(crate) fn lines_of(sig: &syn::Signature, block: &syn::Block) -> (usize, usize) {
     (sig.fn_token.span.start().line, block.brace_token.span.close().end().line)
 }

@@ -1,5 +1,5 @@
 //! ARCHITECTURE.md against the code: each file and folder that it names exists, a file defines what is named in parentheses
-//! behind it, and the steps of a walk lead through few files.
+//! behind it, the steps of a walk lead through few files, and the glossary is in alphabetical order.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +30,13 @@ pub(super) fn check(files: &[(String, String)], found: &mut Vec<Finding>) {
             }
         }
         line += part.matches('\n').count();
+    }
+    let glossary = page.split("\n## Glossary\n").nth(1).unwrap_or_default();
+    let rows = glossary.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    // The first row is the head.
+    let words: Vec<String> = rows.skip(1).map(str::to_lowercase).collect();
+    for pair in words.windows(2).filter(|pair| pair[0] >= pair[1]) {
+        found.push(Finding::new(PAGE, 0, "glossary", &pair[1], "is not in alphabetical order"));
     }
     for (walk, most) in WALKS {
         let section = page.split(&format!("\n### {walk}\n")).nth(1).unwrap_or_default();
@@ -82,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_and_items_exist_and_walks_are_short() {
+    fn places_and_items_exist_walks_are_short_and_words_in_order() {
         let steps = |steps: &str| {
             let others = "\n### A directive\n\n1. `b.rs`\n\n### An order\n\n1. `b.rs`\n";
             let page = format!("# A\n\n### A proxied request\n\n{steps}\n\nNo step: `a/src/`.{others}");
@@ -97,5 +104,10 @@ mod tests {
         assert_eq!(steps("None."), [(0, "A proxied request".to_owned())]);
         let many: String = (0..21).map(|n| format!("1. `{n}/../b.rs`\n")).collect();
         assert_eq!(steps(&many).last(), Some(&(0, "A proxied request".to_owned())));
+        let page = "## A\n\n## Glossary\n\n| word | meaning |\n|---|---|\n| a | 1 |\n| C | 1 |\n| b | 1 |\n| b | 1 |\n";
+        let mut found = Vec::new();
+        check(&[(PAGE.to_owned(), page.to_owned())], &mut found);
+        let words = found.iter().filter(|f| f.lint == "glossary").map(|f| f.subject.as_str());
+        assert_eq!(words.collect::<Vec<_>>(), ["b", "b"]);
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn check_links(path: &str, text: &str, exists: &dyn Fn(&str) -> bool,
     }
 }
 
-/// A link's target, from the root.
+/// Returns a link's target, from the root.
 fn within(folder: &str, target: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in target.split('/') {

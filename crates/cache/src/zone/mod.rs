@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use table::{NO_SLOT, Table};
 
-/// What a zone may hold.
+/// The limits of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneLimits {
     /// The most entries.
@@ -50,7 +50,7 @@ pub struct ZoneQuery {
     pub min_uses: u64,
 }
 
-/// What a zone says about a response that is asked for.
+/// The zone's answer about a response.
 #[derive(Debug)]
 pub enum ZoneLookup {
     /// Fetching it has failed with this status, which stands in for it for a while.
@@ -63,7 +63,7 @@ pub enum ZoneLookup {
     Full,
 }
 
-/// What a purge has forgotten.
+/// The responses that a purge has removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
     /// How many responses there were.
@@ -304,7 +304,8 @@ impl ZoneUse {
         is_free
     }
 
-    /// As [`ZoneUse::try_lock`] for one that is stale: who fetches it has as long as that takes. Returns false if another one does.
+    /// Does the same as [`ZoneUse::try_lock`] for a stale response, without a limit of time. Returns false if another request
+    /// fetches it.
     pub fn try_update(&mut self) -> bool {
         self.try_lock(0, u64::MAX)
     }
@@ -324,7 +325,7 @@ impl ZoneUse {
         !is_purged
     }
 
-    /// Has a failure stand in for the response until then, or until the next move of a switch that it depends on.
+    /// Keeps a failure in place of the response until then, or until the next move of a switch that it depends on.
     pub fn note_failure(&mut self, status: u16, until_s: u64, moves: u64) {
         let mut table = self.zone.lock();
         let entry = table.entry_mut(self.slot);

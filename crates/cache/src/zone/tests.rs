@@ -32,7 +32,7 @@ impl Wake for Counter {
 }
 
 #[test]
-fn what_was_not_asked_for_goes_first() {
+fn the_least_recently_used_responses_are_evicted_first() {
     let zone = zone(100, 3 * 4096);
     for number in 1..=4 {
         open(&zone, number, u64::from(number)).stored(100, 0);
@@ -124,7 +124,7 @@ fn failures_stand_in_for_a_while() {
 }
 
 #[test]
-fn what_never_had_a_file_leaves_none_to_remove() {
+fn responses_that_were_never_stored_leave_no_file_to_remove() {
     let zone = zone(2, u64::MAX);
     for number in 0..100 {
         open(&zone, number, 1).note_absent();

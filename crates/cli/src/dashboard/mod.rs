@@ -17,17 +17,18 @@ use std::time::Duration;
 /// Show the dashboard in a browser on this machine
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints an address that opens once, in a browser of the same user. It listens on 127.0.0.1 alone, and ends with the
-command, or when no page has asked for anything for some time. From another machine: ssh -L PORT:127.0.0.1:PORT HOST,
+Prints an address that can be opened once, in a browser of the same user. It listens on 127.0.0.1 only, and ends \
+with the command, or when no page has sent a request for some time. From another machine: ssh -L PORT:127.0.0.1:PORT \
+HOST,
 with --port PORT.")]
 pub(crate) struct Dashboard {
-    /// Let the page act: switch, split, undo, confirm, hold, release, change servers. Without it, it is read-only
+    /// Let the page give orders: switch, split, undo, confirm, hold, release, change servers; read-only by default
     #[arg(long)]
     operate: bool,
-    /// Port to listen on; without it, a free one
+    /// Port to listen on; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
-    /// End after this time without a request of a page
+    /// Exit when no page has sent a request for this long
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = time_option::time)]
     idle: String,
 }

@@ -44,7 +44,7 @@ fn find(table: &str, client: SocketAddrV4, server: SocketAddrV4) -> Option<u32> 
     })
 }
 
-/// An address as the kernel prints it: the bytes of a word, in the machine's order.
+/// Returns an address as the kernel prints it: the bytes of a word, in the machine's order.
 fn word(digits: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes()))
 }
@@ -55,7 +55,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn own_connections_are_one_s_own() {
+    fn a_loopback_peer_s_user_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, address) = listener.accept().unwrap();

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// Write a first configuration: a gateway that switches between groups of servers
 ///
-/// On a terminal it asks for what is not given.
+/// On a terminal, it asks for what is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -19,7 +19,7 @@ Examples:
   pointsman init --dir /srv/gateway --listen 8080 blue=127.0.0.1:3000 green=127.0.0.1:3001
   pointsman init --listen 443 --tls-certificate site.pem --tls-key site.key blue=10.0.0.1:80,10.0.0.2:80 green=10.0.1.1:80")]
 pub(crate) struct Init {
-    /// The folder that it is written to, as conf/nginx.conf; it is the prefix (-p) of what follows
+    /// Directory to write to, as conf/nginx.conf; use it as the prefix (-p) later
     #[arg(long = "dir", value_name = "DIR", default_value = "pointsman")]
     folder: PathBuf,
     #[command(flatten)]

@@ -12,19 +12,19 @@ use crate::error::Error;
 use clap::Args;
 use std::path::PathBuf;
 
-/// What a gateway of two groups needs to know.
+/// The inputs of a gateway of two groups.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Starter {
-    /// Where clients connect: PORT, :PORT or ADDRESS:PORT
+    /// Address to listen on: PORT, :PORT or ADDRESS:PORT
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
-    /// The certificate, to speak TLS and HTTP/2 to clients; a PEM file
+    /// Certificate (PEM), to serve clients over TLS and HTTP/2
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
-    /// Its key, a PEM file
+    /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
-    /// The groups, each a name with the addresses of its servers: blue=127.0.0.1:3000,127.0.0.1:3002
+    /// Groups, each a name with the addresses of its servers: blue=127.0.0.1:3000,127.0.0.1:3002
     #[arg(value_name = "NAME=SERVER[,SERVER]")]
     pub(crate) groups: Vec<String>,
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_else_is_refused() {
+    fn groups_and_addresses_with_another_meaning_are_refused() {
         for (listen, groups, expected) in [
             ("8080", &["blue"][..], "\"blue\" has no server"),
             (

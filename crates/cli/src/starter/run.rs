@@ -15,8 +15,8 @@ use std::process::Command;
 
 /// Run a gateway that switches between groups of servers, without a configuration file
 ///
-/// Its configuration is written to a folder (-p, or one for each address to listen on) anew each time; the switch's state
-/// there stays. Ctrl-C ends it.
+/// Its configuration is written again at each start, to a directory (-p, or one for each listening address); the switch's
+/// state there is kept. Ctrl-C ends it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -87,7 +87,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// One command outside of a session.
+    /// Returns one command outside of a session.
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         self.try_ask(method, path, body).unwrap_or_else(|fault| panic!("{method} {path}: {fault}"))
     }
@@ -125,7 +125,7 @@ impl Browser {
         self.command("POST", "/execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// The same, of a script that calls its last argument with the result.
+    /// Returns the same, of a script that calls its last argument with the result.
     pub(crate) fn run_async(&self, script: &str) -> Value {
         self.command("POST", "/execute/async", &json!({"script": script, "args": []}))
     }
@@ -146,7 +146,7 @@ impl Browser {
         }
     }
 
-    /// The text of the page.
+    /// Returns the text of the page.
     pub(crate) fn text(&self) -> String {
         self.run("return document.body ? document.body.innerText : ''")
             .as_str()
@@ -217,7 +217,7 @@ impl Browser {
         );
     }
 
-    /// What the browser has logged: errors of scripts, violations of the page's policy.
+    /// Returns what the browser has logged: errors of scripts, violations of the page's policy.
     pub(crate) fn logs(&self) -> Vec<String> {
         let logs = self.command("POST", "/se/log", &json!({"type": "browser"}));
         let line = |entry: &Value| {
@@ -230,7 +230,8 @@ impl Browser {
         logs.as_array().into_iter().flatten().map(line).collect()
     }
 
-    /// What went wrong in the page: errors of scripts, violations of its policy. That no one is logged in yet is no fault.
+    /// Returns what went wrong in the page: errors of scripts, violations of its policy. That no one is logged in yet is no
+    /// fault.
     pub(crate) fn faults(&self) -> Vec<String> {
         let is_fault =
             |line: &String| line.starts_with("SEVERE") && !line.contains("/session - Failed to load");
@@ -251,13 +252,13 @@ impl Browser {
         );
     }
 
-    /// A picture of what is seen, as WebP.
+    /// Returns a picture of what is seen, as WebP.
     pub(crate) fn picture(&self) -> Vec<u8> {
         let found = self.cdp("Page.captureScreenshot", json!({"format": "webp", "quality": 70}));
         base64::prelude::BASE64_STANDARD.decode(found["data"].as_str().unwrap()).unwrap()
     }
 
-    /// A command of Chromium's own.
+    /// Returns a command of Chromium's own.
     pub(crate) fn cdp(&self, command: &str, parameters: Value) -> Value {
         self.command("POST", "/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }

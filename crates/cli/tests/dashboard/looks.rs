@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 const VIEWS: [&str; 5] = ["routes", "timeline", "groups", "history", "compare"];
 
-/// A site on which something has happened: keys of all kinds, traffic, a hold, a commit that waits, a group that is down.
+/// Returns a site on which something has happened: keys of all kinds, traffic, a hold, a commit that waits, a group that is
+/// down.
 fn busy_site() -> Site {
     let site = Site::start(
         "targets blue green red; gate healthy=1 timeout=5s uri=/;",
@@ -133,7 +134,7 @@ fn page_works_by_keyboard() {
     browser.until("document.querySelector('dialog[open]')");
 }
 
-/// The script of axe-core, if `.ci/install-test-packages` could have it.
+/// Returns the script of axe-core, if `.ci/install-test-packages` could have it.
 fn axe() -> Option<String> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")), PathBuf::from);

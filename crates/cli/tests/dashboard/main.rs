@@ -94,7 +94,7 @@ impl Site {
         site
     }
 
-    /// The address of a server: 0 and 1 are blue's, 2 and 3 green's.
+    /// Returns the address of a server: 0 and 1 are blue's, 2 and 3 green's.
     fn server(&self, number: usize) -> String {
         format!("127.0.0.1:{}", self.servers[number].number)
     }
@@ -120,7 +120,7 @@ impl Site {
         format!("http://127.0.0.1:{}/dashboard/", self.port.number)
     }
 
-    /// The output of a verb, or what it says of its failure.
+    /// Returns the output of a verb, or what it says of its failure.
     fn say(&self, words: &[&str]) -> Result<String, String> {
         let output = output_of(&mut command(self.folder.path(), words), PATIENCE).unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -136,7 +136,7 @@ impl Site {
         serde_json::from_str(&self.say(&words).unwrap()).unwrap()
     }
 
-    /// The newest commit.
+    /// Returns the newest commit.
     fn last_commit(&self) -> Value {
         self.json(&["history"])["commits"][0].clone()
     }
@@ -152,7 +152,7 @@ impl Site {
         }
     }
 
-    /// A browser that is logged in.
+    /// Returns a browser that is logged in.
     fn browser(&self, test: &str, token: &str) -> Option<Browser> {
         let browser = Browser::start(test, 1400, 1000)?;
         browser.go(&self.address());
@@ -197,7 +197,7 @@ struct Answer {
     text: String,
 }
 
-/// A request over a connection of its own, and its answer. A connection that is closed without one has status 0.
+/// Returns a request over a connection of its own, and its answer. A connection that is closed without one has status 0.
 fn http(port: u16, request: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

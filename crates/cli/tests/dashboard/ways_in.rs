@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A request to `pointsman dashboard` at its own address, with these fields.
+/// Returns a request to `pointsman dashboard` at its own address, with these fields.
 fn request(port: u16, method: &str, path: &str, fields: &str, body: &str) -> String {
     let host = if fields.lines().any(|line| line.to_lowercase().starts_with("host:")) {
         String::new()
@@ -25,7 +25,7 @@ impl LocalDashboard {
         self.ask("POST", "/session", &fields, &format!("{{\"secret\":\"{secret}\"}}"))
     }
 
-    /// The fields of a session: its cookie, and what an act needs beside it.
+    /// Returns the fields of a session: its cookie, and what an act needs beside it.
     fn session(&self) -> (String, String) {
         let answer = self.enter(&self.secret);
         assert_eq!(answer.status, 200, "{}", answer.text);

@@ -92,7 +92,7 @@ struct Server {
     folder: tempfile::TempDir,
 }
 
-/// The body in koi8-r, with an SSI command in it.
+/// Returns the body in koi8-r, with an SSI command in it.
 fn page() -> Vec<u8> {
     let mut page = b"some text <!--#echo var=\"uri\" --> \xc0\xc1 and more text.\n".to_vec();
     page.extend(b"0123456789 text ".repeat(20));

@@ -70,7 +70,7 @@ fn redis(folder: &Path) -> Beside {
     started
 }
 
-/// The user who starts the tests owns the folders.
+/// Returns the user who starts the tests owns the folders.
 fn user() -> String {
     let user = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(user.stdout).unwrap().trim().to_owned()
@@ -119,7 +119,7 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    /// The status and body of the answer to a request; a connection that ends without one is status 0.
+    /// Returns the status and body of the answer to a request; a connection that ends without one is status 0.
     fn get(&self, path: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(self.path("front")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -135,7 +135,7 @@ impl Server {
         std::fs::read_to_string(self.path("logs/error.log")).unwrap_or_default()
     }
 
-    /// The number of the worker process.
+    /// Returns the number of the worker process.
     fn worker(&self) -> Option<u32> {
         let master: u32 = self.master()?;
         let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).ok()?;
@@ -146,7 +146,7 @@ impl Server {
         std::fs::read_to_string(self.path("logs/pointsman.pid")).ok()?.trim().parse().ok()
     }
 
-    /// How many descriptors the worker process has open.
+    /// Returns how many descriptors the worker process has open.
     fn descriptors(&self) -> usize {
         let worker = self.worker().unwrap();
         std::fs::read_dir(format!("/proc/{worker}/fd")).map_or(0, Iterator::count)

@@ -7,7 +7,7 @@ fn has_redis() -> bool {
 }
 
 #[test]
-fn commands_pipelines_and_pooled_connections() {
+fn redis_commands_pipelines_and_pooled_connections_work() {
     if !has_redis() {
         return;
     }

@@ -129,7 +129,7 @@ const ON_SMALL_DISK: [&str; 5] = [
 ];
 
 impl Server {
-    /// A path as the server sees it, whose mounts are its own.
+    /// Returns a path as the server sees it, whose mounts are its own.
     fn inside(&self, name: &str) -> PathBuf {
         let outside = self.path(name);
         PathBuf::from(format!("/proc/{}/root{}", self.master().unwrap(), outside.display()))

@@ -114,7 +114,7 @@ fn grown_by_heads(front: &std::path::Path, process: u32, count: usize, length: u
     (after_kib.saturating_sub(before_kib) << 10) / count as u64
 }
 
-/// The same of an installed nginx.
+/// Returns the same of an installed nginx.
 fn nginx_grown_by_heads(count: usize, length: usize) -> Option<u64> {
     let folder = tempfile::tempdir().unwrap();
     let front = folder.path().join("front");

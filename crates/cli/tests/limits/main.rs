@@ -103,7 +103,7 @@ impl Server {
         stream
     }
 
-    /// A request and all that comes of it.
+    /// Returns a request and all that comes of it.
     fn get(&self, path: &str) -> String {
         rest_of(self.ask(path))
     }
@@ -116,7 +116,7 @@ impl Server {
         std::fs::read_to_string(self.path("logs/error.log")).unwrap_or_default()
     }
 
-    /// The lines of the error log with this text.
+    /// Returns the lines of the error log with this text.
     fn said(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -133,14 +133,14 @@ impl Server {
         std::fs::read_to_string(self.path("logs/pointsman.pid")).ok()?.trim().parse().ok()
     }
 
-    /// The number of the worker process.
+    /// Returns the number of the worker process.
     fn worker(&self) -> Option<u32> {
         let master = self.master()?;
         let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// A line of /proc/PID/status of the worker process.
+    /// Returns a line of /proc/PID/status of the worker process.
     fn worker_status(&self, name: &str) -> String {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.worker().unwrap())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -152,13 +152,13 @@ impl Server {
         self.worker_status("VmRSS").split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// The most that it ever was.
+    /// Returns the most that it ever was.
     fn most_memory_kib(&self) -> u64 {
         self.worker_status("VmHWM").split(' ').next().unwrap().parse().unwrap()
     }
 }
 
-/// All that comes until the end.
+/// Returns all that comes until the end.
 fn rest_of(mut stream: UnixStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end, too.
@@ -166,7 +166,7 @@ fn rest_of(mut stream: UnixStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The user who starts the tests owns the folders.
+/// Returns the user who starts the tests owns the folders.
 fn user() -> String {
     let user = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(user.stdout).unwrap().trim().to_owned()

@@ -9,7 +9,7 @@ const HTTP: &str = "server { listen unix:{folder}/front; keepalive_timeout 1h; c
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 impl Server {
-    /// How many connections are parked: what a file of events watches that is itself watched by another.
+    /// Returns how many connections are parked: what a file of events watches that is itself watched by another.
     fn parked(&self) -> usize {
         let Some(worker) = self.worker() else { return 0 };
         let Ok(files) = std::fs::read_dir(format!("/proc/{worker}/fd")) else { return 0 };

@@ -90,7 +90,7 @@ fn output_without_end_is_bounded() {
 
 /// Recursion through C, in whatever way, ends its own request with an error, not the worker process.
 #[test]
-fn recursion_ends_one_request() {
+fn endless_recursion_ends_only_its_request() {
     let http = r#"server { listen unix:{folder}/front;
         location / { content_by_lua_block { ngx.print("here") } }
         location /gsub { content_by_lua_block {
@@ -131,7 +131,7 @@ fn recursion_ends_one_request() {
 
 /// What a JSON library in C writes is bounded too.
 #[test]
-fn nested_json_ends_one_request() {
+fn deeply_nested_json_ends_only_its_request() {
     let http = r#"server { listen unix:{folder}/front;
         location / { content_by_lua_block { ngx.print("here") } }
         location /encode { content_by_lua_block {

@@ -34,7 +34,7 @@ impl Pebble {
         Pebble::start_with(test, validity_s, more, None)
     }
 
-    /// The same, with another resolver than its own.
+    /// Returns the same, with another resolver than its own.
     fn start_with(test: &str, validity_s: u64, more: &str, asked: Option<&str>) -> Option<Pebble> {
         let path = std::env::var_os("PATH")?;
         let has = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).exists());

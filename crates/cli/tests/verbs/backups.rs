@@ -104,7 +104,7 @@ fn next_worker(server: &Server) {
 }
 
 #[test]
-fn what_stands_at_the_files_of_a_store_stops_no_traffic() {
+fn other_files_in_place_of_a_store_s_do_not_stop_traffic() {
     let other = "upstream pool { server 127.0.0.1:1; server 127.0.0.1:2; }
                  server { listen unix:{folder}/other; location / { return 200 other; } }";
     let server = Server::start("", other);

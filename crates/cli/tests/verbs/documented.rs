@@ -56,7 +56,7 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// The gateways of `make run` with a socket of the file system for each port.
+/// Returns the gateways of `make run` with a socket of the file system for each port.
 fn start() -> Server {
     Server::start_from(
         |at, user| {
@@ -135,7 +135,7 @@ fn the_page_on_switching_shows_what_is_printed() {
 }
 
 #[test]
-fn what_differs_from_run_to_run_is_compared_by_its_kind() {
+fn varying_values_are_compared_by_kind() {
     for (one, other, same) in [
         ("  applied by all workers within 578 us", "  applied by all workers within 1.20 ms", true),
         ("until 13:16:31: pointsman receipt 1", "until 09:00:00: pointsman receipt 1", true),

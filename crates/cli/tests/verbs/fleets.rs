@@ -41,7 +41,7 @@ fn history(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn nodes_switch_as_one_and_say_so() {
+fn fleet_nodes_switch_together_and_report_it() {
     let Some((_etcd, nodes)) = fleet(&["a", "b", "c"]) else { return };
     let [a, b, c] = &nodes[..] else { unreachable!() };
     let done = a.say(&["switch", "shop.example", "green"]).done();

@@ -3,7 +3,7 @@
 use super::*;
 use std::net::{TcpListener, UdpSocket};
 
-/// A place that is told: answers each POST with what a function says of its number, and gives the bodies.
+/// Returns a place that is told: answers each POST with what a function says of its number, and gives the bodies.
 fn receiver(status: impl Fn(usize) -> u16 + Send + 'static) -> (String, std::sync::mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = format!("http://{}/heads", listener.local_addr().unwrap());

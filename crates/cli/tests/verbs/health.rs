@@ -57,7 +57,7 @@ impl Origin {
     }
 }
 
-/// A server whose group red has these origins and this check.
+/// Returns a server whose group red has these origins and this check.
 fn server(origins: &[Origin], check: &str) -> Server {
     let servers: String =
         origins.iter().map(|origin| format!("server {} max_fails=0;", origin.address)).collect();
@@ -84,7 +84,7 @@ fn ask(server: &Server, path: &str) -> String {
     text
 }
 
-/// The bodies, or else the statuses, of twenty requests.
+/// Returns the bodies, or else the statuses, of twenty requests.
 fn answers(server: &Server) -> BTreeSet<String> {
     answers_at(server, "/")
 }

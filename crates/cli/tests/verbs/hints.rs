@@ -60,7 +60,7 @@ fn verbs_about_keys_refuse_the_groups() {
 }
 
 #[test]
-fn what_is_refused_or_not_found_says_where() {
+fn mistyped_targets_are_suggested_and_file_lines_are_named() {
     let server = Server::start("targets blue green;", "");
     let mistyped = server.say(&["switch", "a.example", "Gren"]);
     assert!(mistyped.code == 1 && mistyped.err.contains("did you mean \"green\"?"), "{}", mistyped.err);

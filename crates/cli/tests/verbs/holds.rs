@@ -17,7 +17,7 @@ impl Server {
         });
     }
 
-    /// The first hold, as `show --json` has it.
+    /// Returns the first hold, as `show --json` has it.
     fn held(&self, key: &str) -> Value {
         self.say(&["show", key, "--json"]).json()["hold"].clone()
     }

@@ -197,7 +197,7 @@ fn http2_rules_of_frames_hold_over_a_socket() {
     }
 }
 
-/// A stream of events from blue for a host, on its own stream of the connection.
+/// Returns a stream of events from blue for a host, on its own stream of the connection.
 fn event_stream(server: &Server, client: &mut Client, stream: u32, host: &str) -> UnixStream {
     client.ask(stream, host);
     let mut origin = server.asked_blue();

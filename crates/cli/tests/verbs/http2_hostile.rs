@@ -30,7 +30,7 @@ impl Hostile<'_> {
     }
 }
 
-/// The usual pseudo-headers, with others in the place of some.
+/// Returns the usual pseudo-headers, with others in the place of some.
 fn usual<'a>(others: &[(&'a str, &'a str)]) -> Fields<'a> {
     let usual = [(":method", "GET"), (":scheme", "http"), (":path", "/hostile"), (":authority", "a.example")];
     let of = |(name, value): (&'a str, &'a str)| {

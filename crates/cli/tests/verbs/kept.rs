@@ -133,7 +133,7 @@ fn no_kill_leaves_a_wrong_or_half_response() {
 }
 
 #[test]
-fn what_is_purged_is_fetched_anew() {
+fn a_purged_response_is_fetched_again() {
     let server = Server::start(
         "",
         "proxy_cache_path {folder}/kept levels=1 keys_zone=kept:1m;

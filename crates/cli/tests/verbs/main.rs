@@ -102,7 +102,7 @@ impl Server {
         Server::start_with(switch, beside, &[])
     }
 
-    /// The same, with these variables in its environment.
+    /// Returns the same, with these variables in its environment.
     fn start_with(switch: &str, beside: &str, environment: &[(&str, &str)]) -> Server {
         let conf = |at: &dyn Fn(&str) -> String, user: &str| {
             let beside = beside.replace("{folder}", at("").trim_end_matches('/'));
@@ -170,7 +170,7 @@ impl Server {
         bounded(UnixStream::connect(self.path("front")).unwrap())
     }
 
-    /// The next connection of the server to blue.
+    /// Returns the next connection of the server to blue.
     fn asked_blue(&self) -> UnixStream {
         let mut asked = None;
         self.until("blue is asked", || {
@@ -190,7 +190,7 @@ impl Server {
         stream
     }
 
-    /// A request and its answer.
+    /// Returns a request and its answer.
     fn get(&self, host: &str) -> String {
         let mut text = String::new();
         self.ask(host).read_to_string(&mut text).unwrap();

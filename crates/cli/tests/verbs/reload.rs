@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use testkit::StopAtEnd;
 
-/// One request on a connection of its own; the body, never in chunks, or what went wrong.
+/// Returns one request on a connection of its own; the body, never in chunks, or what went wrong.
 fn once(path: &Path, uri: &str) -> Result<String, String> {
     let mut text = String::new();
     let asked = UnixStream::connect(path).map(bounded).and_then(|mut stream| {

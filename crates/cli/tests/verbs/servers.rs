@@ -62,7 +62,7 @@ fn serve(mut stream: TcpStream, name: &str, asked: &AtomicUsize) {
     }
 }
 
-/// A server with a group `pool` of these servers, below `/` of the host `pool`.
+/// Returns a server with a group `pool` of these servers, below `/` of the host `pool`.
 fn with_pool(servers: &[&Origin]) -> Server {
     let lines: String = servers.iter().map(|one| format!("server {};", one.address)).collect();
     let beside = format!(
@@ -74,7 +74,7 @@ fn with_pool(servers: &[&Origin]) -> Server {
 }
 
 impl Server {
-    /// A request to the pool, and the body of its answer.
+    /// Returns a request to the pool, and the body of its answer.
     fn ask_pool(&self, path: &str) -> (String, String) {
         let mut stream = bounded(UnixStream::connect(self.path("pool")).unwrap());
         let request = format!("GET {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n");
@@ -239,7 +239,7 @@ fn what_orders_say_of_a_group_that_left_the_file_is_shown_and_forgotten() {
     assert_eq!(server.ask_pool("/").1, "one", "nothing of the orders is left");
 }
 
-/// The revision of the groups, and the weight of the one server of `pool`.
+/// Returns the revision of the groups, and the weight of the one server of `pool`.
 fn revision_and_weight(server: &Server) -> (u64, u64) {
     let all = server.say(&["group", "list", "--json"]).json();
     let pool = all["groups"].as_array().unwrap().iter().find(|group| group["name"] == "pool").unwrap();

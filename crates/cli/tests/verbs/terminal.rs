@@ -8,7 +8,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 
-/// A new terminal: its other side, and the path of the side that a program gets.
+/// Returns a new terminal: its other side, and the path of the side that a program gets.
 fn terminal() -> (Screen, std::path::PathBuf) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();

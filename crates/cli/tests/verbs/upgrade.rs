@@ -9,7 +9,7 @@ fn signal(server: &Server, pid_file: &str, signal: &str) {
     assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
 }
 
-/// The revision that each master's worker serves, by the master's process number, as many answers show it. All are
+/// Returns the revision that each master's worker serves, by the master's process number, as many answers show it. All are
 /// asked at once: who accepts next is the system's choice, and often the one that did before.
 fn revisions(server: &Server) -> BTreeMap<u64, u64> {
     let connect = |_| bounded(UnixStream::connect(server.path("run/pointsman.sock")).unwrap());

@@ -107,7 +107,7 @@ impl ParseState<'_> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn places_of_what_is_no_text_lie_in_the_file() {
+    fn spans_in_binary_input_lie_within_the_file() {
         for end in [&b"\"a\"\xff"[..], b"\"a\"\xe6\xb5", b"\"a\"\xe6\xb5\x8f", b"\"a\"\xf0\x80\xffb"] {
             let text = [b"events { } http { x ", end].concat();
             let parsed = crate::parse_text("/nginx.conf", text.clone(), &crate::NoFiles);

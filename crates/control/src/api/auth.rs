@@ -126,7 +126,7 @@ fn caller(headers: &HeaderMap, origin: &Origin, tokens: &Tokens) -> Result<Calle
     Ok(Caller { actor, identity, via: origin.via, role: Role::Operator })
 }
 
-/// The token, if there is one (RFC 6750, section 2.1).
+/// Returns the token, if there is one (RFC 6750, section 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;

@@ -126,7 +126,7 @@ impl IntoResponses for OrderErrors {
     }
 }
 
-/// Each status of these codes, with what the codes mean.
+/// Returns each status of these codes, with what the codes mean.
 fn described(has: impl Fn(Code) -> bool) -> BTreeMap<String, RefOr<Described>> {
     let mut meanings: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for code in Code::ALL.iter().copied().filter(|code| has(*code)) {

@@ -66,7 +66,7 @@ fn is_written_out(host: &[u8]) -> bool {
     !host.is_empty() && !host.starts_with(b"~") && !host.starts_with(b".") && !host.contains(&b'*')
 }
 
-/// An IP literal, `::ffff:192.0.2.1` as the address it means.
+/// Returns an IP literal, `::ffff:192.0.2.1` as the address it means.
 fn literal(host: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(host).ok()?;
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config, caller: &Caller, orders: &[ServerOrder]) ->
         refused.map_err(|(why, remedy)| {
             Refusal::new(
                 Code::ServerNotAllowed,
-                format!("no order may bring server {text} into group \"{}\": {why}", order.group),
+                format!("no order may add server {text} into group \"{}\": {why}", order.group),
                 remedy,
             )
         })?;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_near_is_in_the_same_network() {
+    fn addresses_near_a_server_are_in_its_network() {
         for (known, asked, near) in [
             ("10.0.0.5", "10.0.0.250", true),
             ("10.0.0.5", "10.0.1.5", false),

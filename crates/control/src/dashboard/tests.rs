@@ -123,7 +123,7 @@ impl House {
         self.ask("POST", "/session", &[HOST, PAGE, JSON], &json!({ "secret": secret }).to_string()).await
     }
 
-    /// The cookie and the CSRF token of a new session.
+    /// Returns the cookie and the CSRF token of a new session.
     async fn session(&self) -> (String, String) {
         let answer = self.log_in("sesame").await;
         assert_eq!(answer.status, 200, "{}", answer.text);

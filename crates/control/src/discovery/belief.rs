@@ -16,7 +16,7 @@ use upstream::{Address, PeerSpec};
 /// The servers of a place.
 type Set = Arc<[FoundServer]>;
 
-/// What is believed.
+/// The looked-up servers that are in effect.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beliefs {
     /// The last answers.
@@ -36,7 +36,7 @@ struct Believed {
     doubt: Option<String>,
 }
 
-/// What an answer has changed in a group.
+/// The changes that an answer makes to a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
     /// The group, as written.

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_refused_whole() {
+    fn an_invalid_list_is_refused_as_a_whole() {
         for (text, part) in [
             ("server 10.0.0.1;\nserver 10.0.0.2", "still being written"),
             ("server 10.0.0.1;\nserver 10.0.0.2\n", "line 2: it does not end with"),

@@ -3,7 +3,7 @@
 use engine::modules::upstream::FoundServer;
 use std::time::Duration;
 
-/// What came of a look.
+/// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LookedUp {
     /// Servers, all of them.

@@ -226,7 +226,7 @@ async fn limited<T>(limit_ms: u64, asked: impl Future<Output = Answer<T>>) -> An
     }
 }
 
-/// nginx's words.
+/// Returns nginx's words.
 fn not_resolved(name: &str, fault: ResolveFault) -> String {
     format!("{name} could not be resolved ({fault})")
 }

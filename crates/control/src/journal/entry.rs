@@ -41,7 +41,7 @@ pub struct Occurrence {
 pub struct JournalEntry {
     /// 1 is the first.
     pub sequence: u64,
-    /// What happened.
+    /// The event.
     pub occurrence: Occurrence,
     /// Of the entry before.
     pub previous: Hash,

@@ -316,7 +316,7 @@ fn failed(path: &Path, kind: StoreFaultKind, why: &str) -> StoreFault {
         StoreFaultKind::Damaged | StoreFaultKind::Newer => "move it away, and a new one is begun".to_owned(),
         StoreFaultKind::Full => "free space on its file system".to_owned(),
         StoreFaultKind::Locked => "wait until the other process has finished with it".to_owned(),
-        _ => "let the worker's user write to it and to its folder".to_owned(),
+        _ => "allow the worker's user to write to it and to its folder".to_owned(),
     };
     StoreFault { kind, text: format!("the journal {} failed: {why}", path.display()), remedy }
 }

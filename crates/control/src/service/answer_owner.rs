@@ -61,7 +61,7 @@ mod tests {
 
     type Entries<'a> = &'a [(&'a str, &'a str, u64)];
 
-    /// A commit that has changed these keys, with the table after it.
+    /// Returns a commit that has changed these keys, with the table after it.
     fn commit(revision: u64, before: Entries<'_>, after: Entries<'_>, changes: &[&str]) -> WatchedCommit {
         let table = |revision, entries: Entries<'_>| {
             let entries = entries.iter().map(|&(name, to, by)| (key(name), Route::parse(to).unwrap(), by));

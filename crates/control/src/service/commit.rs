@@ -121,7 +121,7 @@ impl ControlState {
         self.commit_if(switch, order, gate, &|| Ok(())).await
     }
 
-    /// The same, unless the order does not stand any more when its turn has come.
+    /// Returns the same, unless the order does not stand any more when its turn has come.
     pub(super) async fn commit_if(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -232,7 +232,7 @@ impl ControlState {
         self.catch_up_with_store(switch).await
     }
 
-    /// The same with what the store on this machine holds.
+    /// Returns the same with what the store on this machine holds.
     pub(super) async fn catch_up_with_store(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -245,7 +245,7 @@ impl ControlState {
         self.catch_up_locked(switch).await.map(drop)
     }
 
-    /// The same under the commit lock. Returns true if there were such commits.
+    /// Returns the same under the commit lock. Returns true if there were such commits.
     async fn catch_up_locked(self: &Rc<ControlState>, switch: &Rc<SwitchState>) -> Result<bool, Refusal> {
         let news = switch.unseen_commits().await?;
         if news.is_empty() {

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use switch::{Rules, StoreFault, StoreFaultKind, Table};
 
-/// What a configuration declares of its switches.
+/// The switches that a configuration declares.
 #[derive(Clone, Debug)]
 pub struct Declarations {
     /// Its switches.
@@ -314,9 +314,9 @@ impl Former {
 /// The result of checking a configuration against stores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreCheck {
-    /// What a reload or a start would refuse.
+    /// The faults for which a reload or a start would be refused.
     pub faults: Vec<String>,
-    /// What could not be checked, and why.
+    /// Parts that could not be checked, and why.
     pub unchecked: Vec<String>,
     /// Defaults that the table has otherwise, or would change, and stores that there are not.
     pub notes: Vec<String>,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use switch::{Action, Code, Meta, Order, Refusal};
 
 impl ControlState {
-    /// See [`crate::ControlHandle::confirm`].
+    /// Does what [`crate::ControlHandle::confirm`] says.
     pub(super) async fn confirm(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -36,7 +36,7 @@ impl ControlState {
         self.order(switch, Order { action: Action::Confirm(revision), meta }, Options::default()).await
     }
 
-    /// Nothing is pending: unless the same confirmation was committed already, there is nothing to confirm.
+    /// Answers where nothing is pending: unless the same confirmation was committed already, there is nothing to confirm.
     async fn confirmed_earlier(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,

@@ -20,7 +20,7 @@ use switch::{
 };
 use upstream::GroupSets;
 
-/// What a process that starts does about a default that the configuration has changed since a store was last used.
+/// The handling, by a process that starts, of a default that the configuration has changed since a store was last used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileDefault {
     /// It is committed, and said.

@@ -296,7 +296,7 @@ impl ControlState {
                 return Err(Refusal::new(
                     Code::ServerNotAllowed,
                     format!(
-                        "no order may bring server {server} into group \"{group}\": it leads back into this server"
+                        "no order may add server {server} into group \"{group}\": it leads back into this server"
                     ),
                     "name the server that is meant; a loop through this one is written in the configuration",
                 ));
@@ -463,7 +463,7 @@ mod tests {
         Table::default().with_subjects(subjects)
     }
 
-    /// The servers of a group in a publication.
+    /// Returns the servers of a group in a publication.
     fn shown(sets: &GroupSets, group: &str) -> Option<String> {
         let set = sets.get(group.as_bytes())?;
         let peer = |peer: &PeerSpec| {

@@ -50,7 +50,7 @@ pub(super) enum Ending {
 type Change = fn(&mut dyn StoreBackend, &KeptHold) -> Result<bool, StoreFault>;
 
 impl ControlState {
-    /// See [`crate::ControlHandle::hold`].
+    /// Does what [`crate::ControlHandle::hold`] says.
     pub(super) async fn hold(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -77,7 +77,7 @@ impl ControlState {
         Ok(info)
     }
 
-    /// The same, for an order that is under way.
+    /// Returns the same, for an order that is under way.
     pub(super) async fn hold_for(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,
@@ -190,7 +190,7 @@ impl ControlState {
         ActiveHold { said_ms: self.clock_ms(), ..held }
     }
 
-    /// See [`crate::ControlHandle::release`].
+    /// Does what [`crate::ControlHandle::release`] says.
     pub(super) async fn release(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,

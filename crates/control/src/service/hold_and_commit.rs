@@ -277,7 +277,7 @@ impl OrderHold {
 
     /// Fails if the hold is gone or a key has changed.
     fn check(&self, state: &ControlState, switch: &SwitchState) -> Result<(), Refusal> {
-        let remedy = "look at the key (pointsman show), and repeat the order if it is still wanted";
+        let remedy = "check the key (pointsman show), and repeat the order if it is still wanted";
         if let Some(gone) = self
             .holds
             .iter()

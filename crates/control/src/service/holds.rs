@@ -91,7 +91,7 @@ impl Holds {
         format!("{owner}/{now_ms}/{}", self.ids.get())
     }
 
-    /// A hold is in force.
+    /// Adds a hold that is in force.
     pub(super) fn add(&self, held: ActiveHold) {
         self.active.borrow_mut().push(held);
         self.began.notify_one();
@@ -140,19 +140,19 @@ impl OwnHolds {
         self.refused.get()
     }
 
-    /// A hold is being placed.
+    /// Notes that a hold is being placed.
     pub(super) fn begin(&self, id: &str) {
         self.ids.borrow_mut().insert(id.to_owned(), None);
     }
 
-    /// A hold that was being placed is none, or in force. Returns the turn of that.
+    /// Returns a hold that was being placed is none, or in force. Returns the turn of that.
     pub(super) fn settle(&self, id: &str) -> u64 {
         self.ids.borrow_mut().remove(id);
         self.turn.set(self.turn.get() + 1);
         self.turn.get()
     }
 
-    /// A kept hold has ended.
+    /// Notes that a kept hold has ended.
     pub(super) fn end(&self, id: &str) {
         self.turn.set(self.turn.get() + 1);
         self.ids.borrow_mut().insert(id.to_owned(), Some(self.turn.get()));

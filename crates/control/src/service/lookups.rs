@@ -82,7 +82,7 @@ impl FirstLooks {
         FirstLooks { kept, found: first_looks(unknown, FIRST_LOOKS).await }
     }
 
-    /// The same at a start, which has no runtime yet.
+    /// Returns the same at a start, which has no runtime yet.
     pub(super) fn at_start(config: &Arc<Config>, log: &Log) -> FirstLooks {
         if places(config).is_empty() {
             return FirstLooks::default();

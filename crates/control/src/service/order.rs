@@ -36,7 +36,7 @@ const MAX_NOTES: usize = 5;
 const MAX_SINCE: usize = 100;
 
 impl ControlState {
-    /// See [`crate::ControlHandle::order`].
+    /// Does what [`crate::ControlHandle::order`] says.
     pub(super) async fn order(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// The observable progress.
 struct Progress {
     receipt: Receipt,
-    /// True once all workers have acknowledged, or missed the deadline.
+    /// Becomes true once all workers have acknowledged, or missed the deadline.
     published: bool,
     /// True once there is nothing left to wait for.
     drained: bool,
@@ -219,7 +219,7 @@ impl CommitProgress {
         self.receipt_ref(|receipt| receipt.drain.as_ref().is_some_and(|drain| drain.streams > 0))
     }
 
-    /// True once all workers have acknowledged, or missed the deadline.
+    /// Becomes true once all workers have acknowledged, or missed the deadline.
     pub(super) fn set_published(&self) {
         self.progress.send_modify(|now| now.published = true);
     }

@@ -118,7 +118,8 @@ impl Shared {
             None => Ok(()),
             Some(_) => Err(Refusal::new(
                 Code::NoMaster,
-                "the master process is gone; this process serves on with its last table, and takes no orders",
+                "the master process is gone; this process continues to serve with its last table, and takes no \
+                 orders",
                 "start pointsman again: it takes over without dropping connections",
             )),
         }

@@ -37,7 +37,7 @@ impl ControlState {
         self.heads.sent.borrow_mut().insert(switch.name(), hash);
     }
 
-    /// Has the places told that a configuration names. A new one is told of every head.
+    /// Sends the heads to the places that a configuration names. A new one gets every head.
     pub(super) fn tell_places_of(self: &Rc<ControlState>, config: &Config) {
         let mut deliveries = self.heads.deliveries.borrow_mut();
         let places = &config.control.notify;

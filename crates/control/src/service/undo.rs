@@ -30,7 +30,7 @@ pub enum UndoWhat {
 }
 
 impl ControlState {
-    /// See [`crate::ControlHandle::undo`].
+    /// Does what [`crate::ControlHandle::undo`] says.
     pub(super) async fn undo(
         self: &Rc<ControlState>,
         switch: &Rc<SwitchState>,

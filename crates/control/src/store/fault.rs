@@ -86,7 +86,7 @@ pub(super) fn holds(folder: &Path, error: &io::Error) -> StoreFault {
     StoreFault {
         kind: StoreFaultKind::Unreadable,
         text: format!("the holds in {} cannot be read: {error}", folder.display()),
-        remedy: "let the worker's user read the folder, or move it away and place the holds again (pointsman hold)".to_owned(),
+        remedy: "allow the worker's user to read the folder, or move it away and place the holds again (pointsman hold)".to_owned(),
     }
 }
 
@@ -199,7 +199,7 @@ pub(super) fn read_only(path: &str) -> StoreFault {
         kind: StoreFaultKind::ReadOnly,
         text: format!("the store {path} cannot be written"),
         remedy: format!(
-            "let the worker's user write {path} and its folder; the file system must be writable too"
+            "allow the worker's user to write {path} and its folder; the file system must be writable too"
         ),
     }
 }
@@ -232,11 +232,11 @@ pub(super) fn system(path: &Path, what: &str, error: &io::Error) -> StoreFault {
         io::ErrorKind::ReadOnlyFilesystem => return read_only(&path.to_string()),
         io::ErrorKind::NotFound => (
             StoreFaultKind::Unreadable,
-            "create the folder, and let the worker's user write to it".to_owned(),
+            "create the folder, and allow the worker's user to write to it".to_owned(),
         ),
         io::ErrorKind::PermissionDenied => (
             StoreFaultKind::Unreadable,
-            format!("let the worker's user read and write {path} and its folder"),
+            format!("allow the worker's user to read and write {path} and its folder"),
         ),
         // `plain_file` has found it.
         io::ErrorKind::InvalidInput => (StoreFaultKind::Unreadable, format!("move {path} away")),
@@ -276,7 +276,7 @@ pub(super) fn at(path: &str, error: &rusqlite::Error) -> StoreFault {
         ),
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied => failed(
             StoreFaultKind::Unreadable,
-            format!("let the worker's user read and write {path} and its folder"),
+            format!("allow the worker's user to read and write {path} and its folder"),
         ),
         // A file or its log is shorter than it says.
         ErrorCode::SystemIoFailure

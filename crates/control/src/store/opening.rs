@@ -112,7 +112,7 @@ pub(super) fn is_small(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.len() <= CHECKED_WHOLE_BYTES)
 }
 
-/// Has SQLite check the file's pages.
+/// Makes SQLite check the file's pages.
 pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
     // The quick check counts the entries of the index of changes, but does not follow them.
     let check = if is_small(path) { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_share_it_and_one_has_it_alone() {
+    fn a_lock_is_shared_or_exclusive() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("state");
         let take = |is_shared| OrderLock::try_take(&folder, is_shared).unwrap();

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reads_what_the_others_say_while_they_live() {
+    fn processes_read_each_other_s_reports_while_they_live() {
         let folder = tempfile::tempdir().unwrap();
         let own = ProcessEntry::announce(folder.path()).unwrap();
         let others: Vec<ProcessEntry> =

@@ -39,7 +39,7 @@ pub struct RestoreOrder {
     pub now_ms: u64,
 }
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The revision of the table that was restored.

@@ -35,7 +35,7 @@ fn digest(mut sum: Sha256, texts: &[&str], revision: u64) -> u128 {
     u128::from_le_bytes(half)
 }
 
-/// `head.key_kind`.
+/// Returns the word of `head.key_kind`.
 pub(super) fn kind_name(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::Host => "host",

@@ -70,7 +70,7 @@ impl StoreThread {
         answered.await.unwrap_or_else(|_| Err(no_thread(&io::Error::other("it has ended"))))
     }
 
-    /// The same, blocking the calling thread.
+    /// Returns the same, blocking the calling thread.
     pub(crate) fn with_blocking<T, F>(&self, work: F) -> Result<T, StoreFault>
     where
         T: Send + 'static,
@@ -94,7 +94,7 @@ impl StoreThread {
         }
     }
 
-    /// A store whose work is done by a task of this thread; `pause` runs before each piece of it.
+    /// Returns a store whose work is done by a task of this thread; `pause` runs before each piece of it.
     #[cfg(test)]
     pub(crate) fn simulated<P: Future<Output = ()>>(
         mut store: Box<dyn StoreBackend>,

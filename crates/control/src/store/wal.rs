@@ -74,7 +74,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// The running checksum over words of 32 bits; `swapped` is the least significant byte first.
+/// Returns the running checksum over words of 32 bits; `swapped` is the least significant byte first.
 fn checksum(swapped: bool, (mut a, mut b): (u32, u32), bytes: &[u8]) -> (u32, u32) {
     for pair in bytes.chunks_exact(8) {
         let (mut x, mut y) = (word(pair, 0), word(pair, 4));

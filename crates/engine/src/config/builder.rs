@@ -309,7 +309,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// nginx's words for a value of the wrong form: `"root" directive invalid value`.
+    /// Returns nginx's words for a value of the wrong form: `"root" directive invalid value`.
     pub fn invalid_setting(&self, word: &Word) -> Diagnostic {
         let text = match &self.applying {
             Some(name) => format!("\"{name}\" directive invalid value"),
@@ -350,12 +350,12 @@ pub fn invalid_value(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, "invalid value").label(format!("\"{}\"", word.text()))
 }
 
-/// nginx's words for a choice that is none of those there are: `invalid value "sometimes"`.
+/// Returns nginx's words for a choice that is none of those there are: `invalid value "sometimes"`.
 pub fn invalid_choice(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, format!("invalid value \"{}\"", word.text()))
 }
 
-/// `invalid parameter "x"`.
+/// Returns the error `invalid parameter "x"`.
 pub fn invalid_parameter(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, format!("invalid parameter \"{}\"", word.text()))
 }

@@ -54,7 +54,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Nothing said yet, with the defaults that lie under the prefix.
+    /// Returns nothing said yet, with the defaults that lie under the prefix.
     pub(super) fn new(prefix: &Path) -> Draft {
         let http = Scope {
             name: Vec::new(),

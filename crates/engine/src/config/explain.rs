@@ -9,7 +9,7 @@ use crate::modules::no_effect;
 use conf::known_directives::{self, Block};
 use conf::{Parsed, Span};
 
-/// What becomes of a directive.
+/// The meaning of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// It does what the text says.
@@ -25,7 +25,7 @@ pub enum Meaning {
 pub struct Explained {
     /// Its words, up to `;` or `{`.
     pub span: Span,
-    /// What becomes of it.
+    /// Its meaning.
     pub meaning: Meaning,
 }
 

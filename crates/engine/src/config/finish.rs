@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-/// The checks that need the whole text.
+/// Runs the checks that need the whole text.
 pub(super) fn check(builder: &mut Builder<'_>) {
     for entry in builder.draft.variables.entries() {
         if matches!(entry.definition, Definition::Undefined) {

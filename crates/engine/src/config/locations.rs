@@ -75,7 +75,7 @@ impl LocationTable {
         self.regexes.push((regex, id));
     }
 
-    /// To be called once all are in: links each prefix to the next shorter one.
+    /// Links each prefix to the next shorter one; to be called once all are in.
     pub fn seal(&mut self) {
         for index in 0..self.prefixes.len() {
             let mut candidate = index.checked_sub(1);

@@ -60,11 +60,11 @@ pub struct Settings {
     pub realip: modules::realip::RealIpSettings,
     /// `valid_referers`.
     pub referer: modules::referer::RefererSettings,
-    /// What changes bodies on their way out.
+    /// Settings of filters that change bodies on their way out.
     pub filters: FilterSettings,
     /// `rewrite`, `set`, `if`, `return`.
     pub rewrite: modules::rewrite::RewriteSettings,
-    /// What happens right before the answer.
+    /// Settings of the phase right before the content.
     pub precontent: PreContentSettings,
 }
 
@@ -204,7 +204,7 @@ impl Server {
         self.named.iter().find(|(known, _)| known == name).map(|(_, id)| *id)
     }
 
-    /// `$server_name`: the first name, or nothing.
+    /// Returns `$server_name`: the first name, or nothing.
     pub fn first_name(&self) -> &[u8] {
         self.names.first().map_or(b"", |name| name)
     }

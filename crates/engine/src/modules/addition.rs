@@ -37,7 +37,8 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.addition.before, uri)
     })
     .doc(
-        "Puts the answer to a request for this URI before the body of answers with status 200; \"\" is none.",
+        "Prepends the response of a subrequest for this URI to the body of responses with status 200; \"\" adds \
+         nothing.",
     )
     .example("add_before_body /header.html;"),
     Directive::new("add_after_body", Contexts::HSL, Args::Exactly(1), "uri", |b, d| {
@@ -45,7 +46,8 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.addition.after, uri)
     })
     .doc(
-        "Puts the answer to a request for this URI behind the body of answers with status 200; \"\" is none.",
+        "Appends the response of a subrequest for this URI to the body of responses with status 200; \"\" adds \
+         nothing.",
     )
     .example("add_after_body /footer.html;"),
     Directive::new("addition_types", Contexts::HSL, Args::AtLeast(1), "mime-type ...", |b, d| {
@@ -53,7 +55,7 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.addition.types, types)
     })
     .default("text/html")
-    .doc("The types of answers that get something before or behind their bodies, beside text/html; * is all.")
+    .doc("The media types of responses that text is added to, besides text/html; * is all.")
     .example("addition_types text/plain;"),
 ];
 

@@ -38,8 +38,8 @@ const DIRECTIVES: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Asks this URI, in a request inside this one, whether the client may have an answer: a status of 2xx lets it in, \
-         401 (with its `WWW-Authenticate`) and 403 are the answer, and any other is a fault (500).",
+        "Authorizes the request by a subrequest to this URI: a status of 2xx allows it, 401 (with its \
+         `WWW-Authenticate`) and 403 are passed to the client, and any other is an error (500).",
     )
     .example("auth_request /auth;"),
     Directive::new("auth_request_set", Contexts::HSL, Args::Exactly(2), "$variable value", |b, d| {
@@ -51,7 +51,7 @@ const DIRECTIVES: &[Directive] = &[
         b.settings().auth.request.set.push((variable, value));
         Ok(())
     })
-    .doc("Gives a variable a value once `auth_request` has its answer, whose `$upstream_http_…` it may use.")
+    .doc("Sets a variable once `auth_request` has its response, whose `$upstream_http_…` the value may use.")
     .example("auth_request_set $user $upstream_http_x_user;"),
 ];
 

@@ -33,8 +33,8 @@ const DIRECTIVES: &[Directive] = &[
     Directive::flag("brotli", Contexts::HSLI, |b| &mut b.settings().filters.brotli.on)
         .default("off")
         .doc(
-            "Compresses answers with status 200, 403 and 404 for clients that accept br. Of several codings that a client \
-             accepts it gets the one with the highest weight, and of equal ones zstd before br before gzip.",
+            "Compresses answers with status 200, 403 and 404 for clients that accept br. If a client accepts several \
+             codings, the one with the highest weight is used, and among equal ones zstd before br before gzip.",
         )
         .example("brotli on;"),
     Directive::new("brotli_comp_level", Contexts::HSL, Args::Exactly(1), "level", |b, d| {
@@ -51,13 +51,13 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.brotli.types, types)
     })
     .default("text/html")
-    .doc("The types of answers that are compressed, beside text/html; * is all.")
+    .doc("The media types of responses that are compressed, besides text/html; * is all.")
     .example("brotli_types text/css application/javascript application/json image/svg+xml;"),
     Directive::number("brotli_min_length", Contexts::HSL, |b| {
         &mut b.settings().filters.brotli.min_length
     })
     .default("20")
-    .doc("Answers whose Content-Length says that they are shorter are not compressed.")
+    .doc("Responses with a smaller Content-Length are not compressed.")
     .example("brotli_min_length 1000;"),
     Directive::new("brotli_window", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
         let size = b.size(&d.args[0])?;
@@ -66,7 +66,7 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.brotli.window_bits, bits)
     })
     .default("512k")
-    .doc("How far back a compressor looks; it takes some memory for each answer.")
+    .doc("The compressor's window; larger ones take more memory for each response.")
     .example("brotli_window 256k;"),
     Directive::new("brotli_buffers", Contexts::HSL, Args::Exactly(2), "number size", |b, d| {
         let count = number(d.args[0].text()).filter(|count| *count > 0);
@@ -74,7 +74,7 @@ const DIRECTIVES: &[Directive] = &[
         b.size(&d.args[1]).map(drop)
     })
     .default("32 4k")
-    .doc("Has no effect: a compressor's buffer is as large as what comes out of it.")
+    .doc("Has no effect: a compressor's buffer grows with its output.")
     .example("brotli_buffers 16 8k;"),
     Directive::new("brotli_static", Contexts::HSL, Args::Exactly(1), "on | off | always", |b, d| {
         let precompressed = Precompressed::read(&d.args[0])?;

@@ -42,7 +42,7 @@ impl crate::config::NameLookup for AnyName {
     }
 }
 
-/// The text of a whole configuration with a directive's example in one of its places.
+/// Returns the text of a whole configuration with a directive's example in one of its places.
 fn within(place: Contexts, example: &str) -> String {
     // What examples name without defining it. A zone is not named by the example that declares it.
     let mut named = "geo $geo { default de; } map $status $loggable { default 1; }".to_owned();
@@ -149,7 +149,8 @@ fn every_directive_is_documented() {
 /// Defaults whose setting stays empty when they are not written, each with the place that knows the value.
 const FILLED_IN_LATER: &[(&str, &str)] = &[
     ("log_format", "`combined` is built in, and a name is defined once"),
-    ("pid", "the path is known to the master process"),
+    ("pid", "server: worker::requirements, where a test compares them"),
+    ("user", "process: DEFAULT_USER, which the same test compares"),
     ("env", "TZ is always kept: the crate process, privileges"),
     ("use", "epoll is the one method"),
     ("client_body_temp_path", "server: Generation"),
@@ -186,6 +187,35 @@ const FILLED_IN_LATER: &[(&str, &str)] = &[
     ("lua_ssl_ciphers", "tls::suites"),
     ("root", "static files: html under the prefix"),
 ];
+
+/// Directives whose default is described in words, each with the reason why it cannot be written as arguments.
+const DEFAULT_IN_WORDS: &[(&str, &str)] = &[
+    ("state_path", "it depends on the issuer's name"),
+    ("server_orders", "it depends on the servers of each group"),
+    ("proxy_cache_key", "the URL as it is sent has no variable"),
+    ("state", "it depends on the switch's name"),
+    ("gate", "without the directive there is no check: the defaults are those of its arguments"),
+];
+
+/// The next test cannot see a default that is only described in words.
+#[test]
+fn a_default_in_words_is_in_the_table_too() {
+    let has_default = |doc: &str| {
+        ["default is ", "without the directive", "without it,", "without it that"]
+            .iter()
+            .any(|words| doc.to_ascii_lowercase().contains(words))
+    };
+    for (module, directive) in crate::config::directives() {
+        let is_excused = DEFAULT_IN_WORDS.iter().any(|(name, _)| *name == directive.name);
+        assert!(
+            directive.default.is_some() || is_excused || !has_default(directive.doc),
+            "{}: {}: no default, but: {}",
+            module.name,
+            directive.name,
+            directive.doc
+        );
+    }
+}
 
 /// A default is what holds without the directive: a configuration that writes it out means the same.
 #[test]

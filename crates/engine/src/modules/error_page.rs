@@ -50,17 +50,16 @@ pub static MODULE: Module = Module { page: Some(choose), ..Module::new("error_pa
 const DIRECTIVES: &[Directive] = &[
     Directive::new("error_page", Contexts::HSLI, Args::AtLeast(2), "code ... [=[response]] uri", error_page)
         .doc(
-            "What is served instead of an error: a URI, @name or URL, with another status if `=` \
-         says so.",
+            "What is served instead of an error: a URI, a @name or a URL, optionally with another status (`=`).",
         )
         .example("error_page 502 503 =200 /sorry.html;"),
     Directive::flag("recursive_error_pages", Contexts::HSL, |b| &mut b.settings().error_page.recursive)
         .default("off")
-        .doc("Whether an error of an error page has an error page.")
+        .doc("Whether an error while serving an error page gets an error page itself.")
         .example("recursive_error_pages on;"),
     Directive::flag("msie_padding", Contexts::HSL, |b| &mut b.settings().error_page.msie_padding)
         .default("on")
-        .doc("Whether short error pages are made longer for Internet Explorer, which hides them.")
+        .doc("Whether short error pages are padded for Internet Explorer, which hides them otherwise.")
         .example("msie_padding off;"),
 ];
 
@@ -169,7 +168,7 @@ fn send_page(exchange: &mut Exchange, env: &mut Env<'_>, page: &ErrorPage) -> Re
     Ok(false)
 }
 
-/// nginx's own page for the response's status, with the head fields that go with it.
+/// Returns nginx's own page for the response's status, with the head fields that go with it.
 fn built_in(exchange: &mut Exchange, env: &mut Env<'_>) -> Content {
     let config = env.config;
     let settings = exchange.settings(config);

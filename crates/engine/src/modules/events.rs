@@ -16,7 +16,7 @@ const DIRECTIVES: &[Directive] = &[
         b.block(d, Contexts::EVENTS);
         Ok(())
     })
-    .doc("Settings of the event loop.")
+    .doc("Contains the settings of the event loop.")
     .example("events { worker_connections 1024; }"),
     Directive::new("worker_connections", Contexts::EVENTS, Args::Exactly(1), "number", |b, d| {
         let word = &d.args[0];
@@ -27,17 +27,15 @@ const DIRECTIVES: &[Directive] = &[
         once(b.draft.main.worker_connections.write(count), d)
     })
     .default("512")
-    .doc("How many connections, to clients and upstreams together, a thread may have open.")
+    .doc("The maximum number of open connections of a thread, to clients and upstreams together.")
     .example("worker_connections 1024;"),
     Directive::flag("multi_accept", Contexts::EVENTS, |b| &mut b.draft.main.multi_accept)
         .default("off")
-        .doc("Whether a thread takes all waiting connections at once.")
+        .doc("Whether a thread accepts all pending connections at once.")
         .example("multi_accept on;"),
     Directive::flag("accept_mutex", Contexts::EVENTS, |b| &mut b.draft.main.accept_mutex)
         .default("off")
-        .doc(
-            "Has no effect: the kernel wakes one thread for a connection either way.",
-        )
+        .doc("Has no effect: the kernel wakes a single thread for each connection.")
         .example("accept_mutex off;"),
     Directive::new("use", Contexts::EVENTS, Args::Exactly(1), "epoll", |b, d| {
         if !["epoll", "poll", "select"].iter().any(|known| d.args[0].text() == *known) {
@@ -48,6 +46,6 @@ const DIRECTIVES: &[Directive] = &[
         once(b.draft.main.event_method.write(Some("epoll".to_owned())), d)
     })
     .default("epoll")
-    .doc("The system's call for readiness. `poll` and `select` are read, and epoll is used: it is the one there is.")
+    .doc("The event method. `poll` and `select` are accepted, and epoll is used all the same.")
     .example("use epoll;"),
 ];

@@ -33,7 +33,7 @@ pub static MODULE: Module = Module {
 const DIRECTIVES: &[Directive] = &[
     Directive::flag("gunzip", Contexts::HSL, |b| &mut b.settings().filters.gunzip.on)
         .default("off")
-        .doc("Decompresses answers that are compressed with gzip for clients that do not accept that.")
+        .doc("Decompresses gzip responses for clients that do not accept gzip.")
         .example("gunzip on;"),
     Directive::new("gunzip_buffers", Contexts::HSL, Args::Exactly(2), "number size", |b, d| {
         let count = number(d.args[0].text()).filter(|count| *count > 0);
@@ -41,7 +41,7 @@ const DIRECTIVES: &[Directive] = &[
         b.size(&d.args[1]).map(drop)
     })
     .default("32 4k")
-    .doc("Has no effect: what is decompressed goes out in pieces of 32k.")
+    .doc("Has no effect: decompressed data is sent in pieces of 32k.")
     .example("gunzip_buffers 16 8k;"),
 ];
 

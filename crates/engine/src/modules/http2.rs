@@ -24,7 +24,7 @@ const DIRECTIVES: &[Directive] = &[
         .example("http2 on;"),
     Directive::number("http2_max_concurrent_streams", Contexts::HS, |b| &mut b.settings().core.http2.max_streams)
         .default("128")
-        .doc("How many requests one connection may have under way at a time.")
+        .doc("The maximum number of concurrent streams of a connection.")
         .example("http2_max_concurrent_streams 64;"),
     Directive::new("http2_body_preread_size", Contexts::HS, Args::Exactly(1), "size", |b, d| {
         let size = b.size(&d.args[0])?;
@@ -34,7 +34,7 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.core.http2.preread_size, size)
     })
     .default("64k")
-    .doc("How many bytes of a request's body a client may send before anything reads it.")
+    .doc("How many bytes of a request body a client may send before anything reads it.")
     .example("http2_body_preread_size 128k;"),
     Directive::new("http2_chunk_size", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
         let size = b.size(&d.args[0])?;
@@ -44,11 +44,11 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.core.http2.chunk_size, size)
     })
     .default("8k")
-    .doc("The most bytes of a body in one frame; above 16k it is 16k, which all clients take.")
+    .doc("The largest DATA frame; values above 16k count as 16k, which all clients accept.")
     .example("http2_chunk_size 16k;"),
     Directive::ignored("http2_recv_buffer_size", Contexts::HTTP, Apply::IgnoredSize)
         .default("256k")
-        .doc("Has no effect: buffers are leased as they are needed.")
+        .doc("Has no effect: buffers are leased when needed.")
         .example("http2_recv_buffer_size 128k;"),
     Directive::ignored("http2_pool_size", Contexts::HS, Apply::IgnoredSize)
         .default("4k")
@@ -56,11 +56,11 @@ const DIRECTIVES: &[Directive] = &[
         .example("http2_pool_size 4k;"),
     Directive::ignored("http2_streams_index_size", Contexts::HS, Apply::IgnoredNumber)
         .default("32")
-        .doc("Has no effect: the table of streams has the size that it needs.")
+        .doc("Has no effect: the table of streams grows as needed.")
         .example("http2_streams_index_size 64;"),
 ];
 
-/// A directive that nginx accepts and warns of.
+/// Returns a directive that nginx accepts and warns of.
 const fn obsolete(
     name: &'static str,
     contexts: Contexts,
@@ -68,7 +68,7 @@ const fn obsolete(
     code: ApplyCode,
 ) -> Directive {
     Directive::new(name, contexts, Args::Exactly(1), syntax, code)
-        .doc("Has no effect: obsolete since nginx 1.19.7 or 1.25.1, and a warning as there.")
+        .doc("Has no effect: obsolete since nginx 1.19.7 or 1.25.1; there is a warning, as in nginx.")
 }
 
 fn warn(b: &mut Builder<'_>, d: &conf::Directive, instead: &str) -> Result<(), Diagnostic> {

@@ -42,13 +42,14 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .default("off")
-    .doc("Sends a copy of each request to this URI, in a request inside this one; its answer is dropped. Several may be named.")
+    .doc("Sends a copy of each request to this URI as a subrequest whose response is dropped. May be given several \
+         times.")
     .example("mirror /mirror;"),
     Directive::flag("mirror_request_body", Contexts::HSL, |b| {
         &mut b.settings().precontent.mirror.request_body
     })
     .default("on")
-    .doc("Whether copies have the request's body, which is then read before the request goes on.")
+    .doc("Whether copies include the request's body, which is then read before the request continues.")
     .example("mirror_request_body off;"),
 ];
 

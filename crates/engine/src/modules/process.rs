@@ -136,27 +136,27 @@ fn load_module(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnosti
 const DIRECTIVES: &[Directive] = &[
     Directive::new("load_module", Contexts::MAIN, Args::Exactly(1), "file", load_module)
         .doc(
-            "Has no effect for modules that are built in (ngx_http_lua_module), is a warning for those of nginx itself, \
-             whose directives are refused if they are not here, and an error for others.",
+            "Has no effect for modules that are built in (ngx_http_lua_module), is a warning for modules of nginx \
+             itself, whose directives are refused if they are not supported, and an error for others.",
         )
         .example("load_module modules/ngx_http_lua_module.so;"),
     Directive::flag("daemon", Contexts::MAIN, |b| &mut b.draft.main.daemon)
         .default("on")
-        .doc("Whether to go to the background.")
+        .doc("Whether to run in the background.")
         .example("daemon off;"),
     Directive::flag("master_process", Contexts::MAIN, |b| &mut b.draft.main.master_process)
         .default("on")
-        .doc("Whether a master process watches over the worker; off is for tests.")
+        .doc("Whether a master process supervises the worker process; off is for tests.")
         .example("master_process off;"),
     Directive::new("worker_processes", Contexts::MAIN, Args::Exactly(1), "number | auto", worker_processes)
         .default("1")
-        .doc("How many threads serve; auto is one for each processor. (In nginx: processes.)")
+        .doc("The number of threads that serve; auto is one for each processor. (In nginx: processes.)")
         .example("worker_processes auto;"),
     Directive::new("worker_rlimit_nofile", Contexts::MAIN, Args::Exactly(1), "number", |b, d| {
         let limit = b.number(&d.args[0])?;
         once(b.draft.main.process.rlimit_nofile.write(Some(limit)), d)
     })
-    .doc("The limit on open descriptors of the worker process.")
+    .doc("The maximum number of open file descriptors of the worker process.")
     .example("worker_rlimit_nofile 65536;"),
     Directive::new("worker_rlimit_core", Contexts::MAIN, Args::Exactly(1), "size", |b, d| {
         let limit = b.size(&d.args[0])?;
@@ -166,13 +166,13 @@ const DIRECTIVES: &[Directive] = &[
     .example("worker_rlimit_core 500m;"),
     Directive::new("worker_priority", Contexts::MAIN, Args::Exactly(1), "number", worker_priority)
         .default("0")
-        .doc("The priority of the worker process, from -20 (before others) to 20.")
+        .doc("The scheduling priority of the worker process, from -20 (highest) to 20.")
         .example("worker_priority -5;"),
     Directive::new("working_directory", Contexts::MAIN, Args::Exactly(1), "directory", |b, d| {
         let path = PathBuf::from(d.args[0].str()?);
         once(b.draft.main.process.working_directory.write(Some(path)), d)
     })
-    .doc("The directory that the worker process works in: core files are written there.")
+    .doc("The working directory of the worker process, where core files are written.")
     .example("working_directory /var/crash;"),
     Directive::new("sandbox", Contexts::MAIN, Args::Exactly(1), "off | on | strict", |b, d| {
         let how = match &**d.args[0].text() {
@@ -185,21 +185,21 @@ const DIRECTIVES: &[Directive] = &[
     })
     .default("on")
     .doc(
-        "pointsman's own: whether the kernel refuses the worker process what none needs \
-         (off, on; strict: starting programs too, which on refuses where there is no Lua and no dns_hook).",
+        "pointsman's own: whether the kernel refuses the worker process the system calls that it does not need. on \
+         also refuses starting programs if there is no Lua and no dns_hook; strict always does.",
     )
     .example("sandbox strict;"),
     Directive::time("worker_shutdown_timeout", Contexts::MAIN, |b| {
         &mut b.draft.main.worker_shutdown_timeout_ms
     })
     .default("0")
-    .doc("How long old connections may go on after a reload or a graceful stop.")
+    .doc("How long old connections may continue after a reload or a graceful stop.")
     .example("worker_shutdown_timeout 30s;"),
     Directive::time("orphan_timeout", Contexts::MAIN, |b| &mut b.draft.main.process.orphan_timeout_ms)
         .default("10m")
         .doc(
-            "pointsman's own: how long the worker process serves on, without taking orders, after its master was killed. \
-             A start with the same `pid` takes its sockets over; 0 ends it with its master.",
+            "pointsman's own: how long the worker process continues to serve, without accepting orders, after its \
+             master was killed. A start with the same `pid` takes over its sockets; 0 ends it with its master.",
         )
         .example("orphan_timeout 1h;"),
     Directive::new("pid", Contexts::MAIN, Args::Exactly(1), "file", |b, d| {
@@ -207,7 +207,7 @@ const DIRECTIVES: &[Directive] = &[
         once(b.draft.main.pid.write(Some(path)), d)
     })
     .default("logs/pointsman.pid")
-    .doc("The file that holds the master's process number.")
+    .doc("The file that holds the master's process ID.")
     .example("pid logs/pointsman.pid;"),
     Directive::new("user", Contexts::MAIN, Args::Between(1, 2), "user [group]", |b, d| {
         let user = d.args[0].str()?.to_owned();
@@ -215,9 +215,10 @@ const DIRECTIVES: &[Directive] = &[
         let group = d.args.get(1).map(|word| word.str().map(str::to_owned)).transpose()?;
         once(b.draft.main.user.write(Some((user, group))), d)
     })
+    .default("nobody")
     .doc(
-        "Who the worker process runs as when the master is root. Without it that is `nobody`, with the group `nogroup` or \
-         `nobody`, whichever there is.",
+        "The user and group of the worker process if the master runs as root. Without a group, it is the one named \
+         like the user; without the directive, `nogroup` or `nobody`, whichever exists.",
     )
     .example("user www-data www-data;"),
     Directive::new("env", Contexts::MAIN, Args::Exactly(1), "variable[=value]", |b, d| {
@@ -230,7 +231,7 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .default("TZ")
-    .doc("An environment variable that scripts may see: NAME keeps it, NAME=VALUE sets it.")
+    .doc("An environment variable that scripts can read: NAME keeps it, NAME=VALUE sets it.")
     .example("env TZ=UTC;"),
 ];
 

@@ -37,22 +37,23 @@ const DIRECTIVES: &[Directive] = &[
         &mut b.settings().auth.secure_link.link
     })
     .doc(
-        "The hash of a link, in base64url, and behind a comma the second of the epoch up to which it holds. $secure_link is 1 \
-         if it is that of secure_link_md5, 0 if its time is over, and empty if it is another one.",
+        "The hash of a link in base64url, optionally followed by a comma and its expiry in seconds since the epoch. \
+         $secure_link is 1 if it is the hash of secure_link_md5, 0 if it has expired, and empty if the hash is \
+         wrong.",
     )
     .example("secure_link $arg_md5,$arg_expires; secure_link_md5 \"$secure_link_expires$uri secret\";"),
     Directive::template("secure_link_md5", Contexts::HSL, "expression", |b| {
         &mut b.settings().auth.secure_link.md5
     })
-    .doc("What the hash of a link is over.")
+    .doc("The text that a link's hash is computed from.")
     .example("secure_link_md5 \"$uri$remote_addr secret\";"),
     Directive::new("secure_link_secret", Contexts::LOCATION, Args::Exactly(1), "word", |b, d| {
         let word = d.args[0].text().to_vec();
         once(b.settings().auth.secure_link.secret.write(Some(word)), d)
     })
     .doc(
-        "The secret of links of the form /prefix/hash/link, whose hash is hexadecimal, over the link and this word. \
-         $secure_link is the link if the hash is right, and else empty.",
+        "The secret of links of the form /prefix/hash/link, where the hash is the hexadecimal MD5 of the link \
+         followed by this word. $secure_link is the link if the hash is right, otherwise empty.",
     )
     .example("secure_link_secret word;"),
 ];

@@ -25,15 +25,15 @@ const DIRECTIVES: &[Directive] = &[
             Ok(())
         },
     )
-    .doc("Answers with a few lines that count connections and requests.")
+    .doc("Serves a few lines with the numbers of connections and requests.")
     .example("stub_status;"),
     Directive::new("upstream_status", Contexts::LOCATION, Args::Exactly(0), "", |b, _| {
         b.settings().core.content.replace(Some(upstream_status));
         Ok(())
     })
     .doc(
-        "Answers with the response times of every upstream group and its servers, as text, \
-         HTML or JSON: what the client accepts, or ?format=text, html or json.",
+        "Serves the response times of every upstream group and its servers, as text, HTML or JSON: what the client \
+         accepts, or ?format=text, html or json.",
     )
     .example("upstream_status;"),
     Directive::new("metrics", Contexts::LOCATION, Args::Exactly(0), "", |b, _| {
@@ -41,8 +41,7 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "Answers with all counters and response times in OpenMetrics' text format, for \
-         Prometheus and its like.",
+        "Serves all counters and response times in the OpenMetrics text format, for Prometheus and similar programs.",
     )
     .example("metrics;"),
 ];

@@ -65,8 +65,8 @@ const DIRECTIVES: &[Directive] = &[Directive::new(
     try_files,
 )
 .doc(
-    "Serves the first file (or, with / at its end, directory) that is there; else the \
-         last argument: a URI, @name or =code.",
+    "Serves the first file (or directory, if the name ends in a slash) that exists; otherwise the last argument: a \
+     URI, a @name or =code.",
 )
 .example("try_files $uri $uri/ @app;")];
 

@@ -3,7 +3,7 @@
 use crate::exchange::Response;
 use http::Known;
 
-/// The length is another one (ngx_http_clear_content_length).
+/// Removes the length, which has changed (ngx_http_clear_content_length).
 pub(super) fn forget_length(response: &mut Response) {
     response.headers.remove_known(Known::ContentLength);
     response.content_length = None;
@@ -15,14 +15,14 @@ pub(super) fn forget_ranges(response: &mut Response) {
     response.allow_ranges = false;
 }
 
-/// Nothing is known of its version (ngx_http_clear_last_modified, ngx_http_clear_etag).
+/// Removes what names its version (ngx_http_clear_last_modified, ngx_http_clear_etag).
 pub(super) fn forget_version(response: &mut Response) {
     response.last_modified_s = None;
     response.headers.remove_known(Known::LastModified);
     response.headers.remove_known(Known::ETag);
 }
 
-/// The bytes are others than those that the tag is for (ngx_http_weak_etag).
+/// Makes the tag a weak one, because the bytes have changed (ngx_http_weak_etag).
 pub(super) fn weaken_etag(response: &mut Response) {
     let Some(tag) = response.headers.get(Known::ETag) else { return };
     match tag {

@@ -31,8 +31,9 @@ const DIRECTIVES: &[Directive] = &[
     Directive::flag("zstd", Contexts::HSLI, |b| &mut b.settings().filters.zstd.on)
         .default("off")
         .doc(
-            "Compresses answers with status 200, 403 and 404 for clients that accept zstd. Of several codings that a client \
-             accepts it gets the one with the highest weight, and of equal ones zstd before br before gzip.",
+            "Compresses answers with status 200, 403 and 404 for clients that accept zstd. If a client accepts \
+             several codings, the one with the highest weight is used, and among equal ones zstd before br before \
+             gzip.",
         )
         .example("zstd on;"),
     Directive::new("zstd_comp_level", Contexts::HSL, Args::Exactly(1), "level", |b, d| {
@@ -49,11 +50,11 @@ const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.zstd.types, types)
     })
     .default("text/html")
-    .doc("The types of answers that are compressed, beside text/html; * is all.")
+    .doc("The media types of responses that are compressed, besides text/html; * is all.")
     .example("zstd_types text/css application/javascript application/json image/svg+xml;"),
     Directive::number("zstd_min_length", Contexts::HSL, |b| &mut b.settings().filters.zstd.min_length)
         .default("20")
-        .doc("Answers whose Content-Length says that they are shorter are not compressed.")
+        .doc("Responses with a smaller Content-Length are not compressed.")
         .example("zstd_min_length 1000;"),
     Directive::new("zstd_buffers", Contexts::HSL, Args::Exactly(2), "number size", |b, d| {
         let count = number(d.args[0].text()).filter(|count| *count > 0);
@@ -61,7 +62,7 @@ const DIRECTIVES: &[Directive] = &[
         b.size(&d.args[1]).map(drop)
     })
     .default("32 4k")
-    .doc("Has no effect: a compressor's buffer is as large as what comes out of it.")
+    .doc("Has no effect: a compressor's buffer grows with its output.")
     .example("zstd_buffers 16 8k;"),
     Directive::new("zstd_static", Contexts::HSL, Args::Exactly(1), "on | off | always", |b, d| {
         let precompressed = Precompressed::read(&d.args[0])?;

@@ -25,7 +25,7 @@ pub(crate) enum BodyFilter {
     Ssi(Box<SsiMachine>),
 }
 
-/// What a filter says when it stops.
+/// The reason why a filter stops.
 #[derive(Debug)]
 pub(crate) enum Flow {
     /// It has taken all that it was given; at the body's end it has made all that it will make.
@@ -58,7 +58,7 @@ pub struct Included {
     pub too_deep: bool,
 }
 
-/// What is to be done about the body.
+/// The next step for the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyStep {
     /// Nothing until more of it comes.
@@ -228,7 +228,7 @@ impl Chain {
         std::mem::take(&mut self.held)
     }
 
-    /// Once all of the body is through: returns true the first time that nothing is left but to end it.
+    /// Returns true the first time that all of the body is through and nothing is left but to end it.
     pub(super) fn may_end(&mut self) -> bool {
         if !self.is_last || self.is_ended {
             return false;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_furthest_down_works_first_and_the_end_wanders_through_all() {
+    fn the_last_filter_runs_first_and_each_passes_the_end_on() {
         let mut chain = Chain::default();
         assert!(chain.is_empty());
         chain.push(decoder());

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gzip_or_breaks_off_is_an_error() {
+    fn invalid_or_truncated_gzip_is_an_error() {
         let bytes = zipped(b"some text that is long enough to be cut");
         assert_eq!(unzipped(&bytes[..bytes.len() - 9], 5, 4096), Err(DecodeError::Truncated));
         assert_eq!(unzipped(&bytes[..bytes.len() - 1], 5, 4096), Err(DecodeError::Truncated));

@@ -106,7 +106,7 @@ impl Encoder {
         Encoder::of(Codec::Gzip(Compress::new_gzip(Compression::new(level), bits)))
     }
 
-    /// The same for brotli.
+    /// Returns the same for brotli.
     pub fn brotli(level: u32, window_bits: u8, len: Option<u64>) -> Encoder {
         let mut bits = window_bits;
         while bits > MIN_BROTLI_BITS && len.is_some_and(|len| len < (1 << (bits - 1)) - 16) {
@@ -122,7 +122,7 @@ impl Encoder {
         Encoder::of(Codec::Brotli(Some(Box::new(writer))))
     }
 
-    /// The same for zstd, whose window is bounded by what browsers take.
+    /// Returns the same for zstd, whose window is bounded by what browsers take.
     pub fn zstd(level: u32, len: Option<u64>) -> Encoder {
         let mut context = CCtx::create();
         // They are in range, so that none is refused; a body of another length than was said would be, later.

@@ -39,13 +39,13 @@ pub struct Output {
     pub keep_alive: bool,
     /// The filters that the body passes before it is compressed.
     pub(crate) chain: Chain,
-    /// What compresses the body.
+    /// The compressor of the body.
     pub encoder: Option<Box<Encoder>>,
     /// Nothing of the body is to be held back: what is written goes out.
     pub at_once: bool,
     /// A script has flushed what it wrote: that goes out before the script waits, however little it is.
     pub flush_wanted: bool,
-    /// What the body was and what it has become, once it is whole.
+    /// The lengths of the body before and after compression, once it is whole.
     pub ratio: Option<Ratio>,
     /// The answer depends on `Accept-Encoding`.
     pub(crate) varies: bool,

@@ -99,7 +99,7 @@ pub enum Content {
     Empty,
 }
 
-/// What a location shows of the control plane.
+/// The part of the control plane that a location shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlFace {
     /// The API, for programs (`control_api`).

@@ -23,7 +23,7 @@ pub struct Subrequest {
     pub captured: bool,
     /// It is the request around it once more, where that has come to its upstream: no phase before that runs.
     pub again: bool,
-    /// What its answer is if that has no body.
+    /// The body to use if its answer has none.
     pub stub: Option<Vec<u8>>,
     /// The number of the table that a script gives it as its context; 0 for none.
     pub ctx: u64,

@@ -264,7 +264,7 @@ impl VariableTable {
         }
     }
 
-    /// One entry.
+    /// Returns one entry.
     pub fn entry(&self, id: VariableId) -> &Entry {
         &self.entries[id.0 as usize]
     }

@@ -121,7 +121,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
 ];
 
-/// ngx_http_variable_status: the error whose page is made goes before the status of what makes it.
+/// Writes `$status`: the error whose page is made comes before the status of what makes it (ngx_http_variable_status).
 pub(crate) fn status(exchange: &Exchange) -> u16 {
     let response = &exchange.response;
     if exchange.output.head_written() && response.status != 0 {

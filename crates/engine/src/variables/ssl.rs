@@ -5,7 +5,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::tls_session::{ClientCertificate, TlsSession, Verified};
 
-/// A variable with a value from the handshake.
+/// Returns a variable with a value from the handshake.
 fn of(exchange: &Exchange, out: &mut Vec<u8>, append: impl FnOnce(&TlsSession, &mut Vec<u8>)) -> bool {
     match &exchange.connection.tls {
         Some(tls) => {
@@ -16,7 +16,7 @@ fn of(exchange: &Exchange, out: &mut Vec<u8>, append: impl FnOnce(&TlsSession, &
     }
 }
 
-/// A variable with a text of the client's certificate.
+/// Returns a variable with a text of the client's certificate.
 fn text(exchange: &Exchange, out: &mut Vec<u8>, field: impl FnOnce(&ClientCertificate) -> &str) -> bool {
     of(exchange, out, |tls, out| {
         if let Some(certificate) = &tls.certificate {

@@ -9,7 +9,7 @@ use crate::variables;
 use upstream::health::{CheckRules, HealthTable, Mandatory};
 use upstream::{Address, PeerSpec};
 
-/// The value of a variable that a configuration need not name, `-` if it is not there.
+/// Returns the value of a variable that a configuration need not name, `-` if it is not there.
 fn value(exchange: &mut Exchange, config: &Config, host: &mut TestHost, name: &str) -> String {
     let definition = variables::lookup_built_in(name).unwrap_or_else(|| panic!("no ${name}"));
     let mut out = Vec::new();
@@ -22,7 +22,7 @@ fn value(exchange: &mut Exchange, config: &Config, host: &mut TestHost, name: &s
     }
 }
 
-/// The values of several variables for a request, `|` between them.
+/// Returns the values of several variables for a request, `|` between them.
 fn values(request: &str, names: &str) -> String {
     let config = server_of("server_name srv other;");
     let mut host = TestHost::new().file("/prefix/html/a.txt", "a");
@@ -145,7 +145,7 @@ fn request_filename_and_document_root() {
 }
 
 #[test]
-fn the_body_once_it_is_read() {
+fn body_variables_have_values_once_the_body_is_read() {
     let config = server_of("");
     let mut host = TestHost::new();
     let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";

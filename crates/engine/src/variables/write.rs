@@ -5,7 +5,7 @@ use http::ProxyAddress;
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// A decimal number.
+/// Writes a decimal number.
 pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
@@ -18,7 +18,7 @@ pub(crate) fn seconds(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
-/// An address without a port, as ngx_inet_ntop writes it.
+/// Writes an address without a port, as ngx_inet_ntop does.
 pub(crate) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => octets(out, v4.octets()),
@@ -69,19 +69,19 @@ fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
     let _ = write!(out, "{address}");
 }
 
-/// The address of a connection's client.
+/// Writes the address of a connection's client.
 pub(crate) fn client(connection: &Connection, out: &mut Vec<u8>) {
     peer(connection.remote, out);
 }
 
-/// A port; nothing for 0, which is none.
+/// Writes a port; nothing for 0, which is none.
 pub(crate) fn port(port: u16, out: &mut Vec<u8>) {
     if port > 0 {
         number(out, u64::from(port));
     }
 }
 
-/// The other end of a connection; of a unix socket just `unix:`.
+/// Writes the other end of a connection; of a unix socket just `unix:`.
 pub(crate) fn peer(remote: Option<SocketAddr>, out: &mut Vec<u8>) {
     match remote {
         Some(remote) => ip(out, remote.ip()),
@@ -89,7 +89,7 @@ pub(crate) fn peer(remote: Option<SocketAddr>, out: &mut Vec<u8>) {
     }
 }
 
-/// An address as a header of the PROXY protocol gives it.
+/// Writes an address as a header of the PROXY protocol gives it.
 pub(crate) fn proxy_address(address: &ProxyAddress, out: &mut Vec<u8>) {
     match address {
         ProxyAddress::Text(text) => out.extend_from_slice(text),

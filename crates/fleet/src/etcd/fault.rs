@@ -90,7 +90,8 @@ pub(super) fn unreachable(place: &str, why: &str) -> FleetFault {
     FleetFault::new(
         FaultKind::Unreachable,
         format!("etcd at {place} cannot be reached: {why}"),
-        "see whether it runs, has a leader, and whether the URLs of the directive fleet are right; traffic goes on with the last table",
+        "check that it runs and has a leader, and that the URLs of the directive fleet are right; traffic continues \
+         with the last table",
     )
 }
 

@@ -90,12 +90,12 @@ impl Members {
         request
     }
 
-    /// Has the next call ask for a new token. Returns false if there was none.
+    /// Makes the next call ask for a new token. Returns false if there was none.
     pub(super) fn forget_token(&self) -> bool {
         self.token.borrow_mut().take().is_some()
     }
 
-    /// Has the next call ask another member.
+    /// Makes the next call ask another member.
     pub(super) fn pass_over(&self) {
         self.current.set((self.current.get() + 1) % self.count().max(1));
         *self.channel.borrow_mut() = None;

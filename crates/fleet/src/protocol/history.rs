@@ -13,7 +13,7 @@ use switch::{Chain, Commit};
 /// The number of commits that are read at a time.
 const PAGE: usize = 64;
 
-/// What is read with a position in hand.
+/// The commits read from a known position on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// The commits that follow, oldest first.
@@ -136,7 +136,7 @@ impl Fleet {
                 self.place(),
                 position.revision
             ),
-            "the table stays, and no order is taken; put the right etcd back. If etcd's history is the right one: stop this \
+            "the table is kept, and orders are refused; bring the right etcd back. If etcd's history is the right one: stop this \
              node, move its copies (state/fleet) away, start it, and have it join again (pointsman fleet join)",
         )
     }

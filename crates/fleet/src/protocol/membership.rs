@@ -23,7 +23,7 @@ pub struct Membership {
     pub fleet: String,
     /// The node's name there.
     pub node: String,
-    /// What the fleet's keys begin with.
+    /// The prefix of the fleet's keys.
     pub prefix: String,
 }
 

@@ -50,7 +50,7 @@ impl Default for FleetTimes {
 /// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: String,
     /// The node's name.
     pub node: String,
@@ -133,7 +133,7 @@ impl Fleet {
             FleetFault::new(
                 FaultKind::NotMember,
                 format!("node \"{}\" is in no fleet", self.node),
-                "make one, once: pointsman fleet init; or have it join one that exists: pointsman fleet join",
+                "create a fleet, once: pointsman fleet init; or join an existing one: pointsman fleet join",
             )
         })
     }

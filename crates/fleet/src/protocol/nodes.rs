@@ -20,7 +20,7 @@ pub struct NodeView {
     pub digest: String,
     /// The revisions of its tables, as its last sign of life says.
     pub revisions: BTreeMap<String, u64>,
-    /// What its workers follow, by switch.
+    /// The revisions that its workers follow, by switch.
     pub applied: BTreeMap<String, u64>,
     /// When its last sign of life was seen, in milliseconds ago; `None` if none was since this process connected.
     pub seen_ms_ago: Option<u64>,

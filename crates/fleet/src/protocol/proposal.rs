@@ -26,7 +26,7 @@ const TRIES: usize = 8;
 /// Between two questions about an unknown outcome.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What came of a proposal.
+/// The outcome of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proposal {
     /// It is committed.

@@ -77,7 +77,7 @@ pub fn end_params(start: usize, out: &mut Vec<u8>) -> Result<(), TooLarge> {
     Ok(())
 }
 
-/// What a record's header says that it must not.
+/// The fault of a record's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFault {
     /// Another version.
@@ -108,7 +108,7 @@ impl RecordFault {
     }
 }
 
-/// What came.
+/// A received record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// More must come first.
@@ -128,7 +128,7 @@ pub enum Received {
 pub struct RecordStep {
     /// How many bytes of the input are used.
     pub consumed: usize,
-    /// What came.
+    /// The record.
     pub received: Received,
 }
 
@@ -248,8 +248,8 @@ mod tests {
         out
     }
 
-    /// What was read: `o` and `e` with their bytes, joined, `.` for the end of the output, `!` for that of the request, and the
-    /// bytes that were used.
+    /// Returns what was read: `o` and `e` with their bytes, joined, `.` for the end of the output, `!` for that of the
+    /// request, and the bytes that were used.
     fn read(input: &[u8], piece: usize) -> Result<(String, usize), RecordFault> {
         let mut reader = RecordReader::default();
         let (mut text, mut last, mut used) = (String::new(), ' ', 0);

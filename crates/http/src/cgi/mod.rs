@@ -32,7 +32,7 @@ impl Gateway {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge(pub usize);
 
-/// What the names of parameters for fields begin with.
+/// The prefix of the names of parameters for fields.
 pub const FIELD_PREFIX: &[u8] = b"HTTP_";
 
 /// Appends the name of the parameter that carries a field of this name (RFC 3875, section 4.1.18).

@@ -1,6 +1,6 @@
 //! What a peer may cost, whatever the configuration says.
 
-/// What the configuration says about a connection.
+/// The limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct H2Limits {
     /// The most streams at a time (`http2_max_concurrent_streams`).
@@ -60,7 +60,7 @@ impl Allowance {
         Allowance::new(2_000, 1_000)
     }
 
-    /// The same for an upstream, which may answer to each part of a body with several of them.
+    /// Returns the same for an upstream, which may answer to each part of a body with several of them.
     pub(crate) const fn of_an_upstream_s_idle_frames() -> Allowance {
         Allowance::new(20_000, 10_000)
     }

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn status_that_is_none_is_quoted() {
+    fn an_invalid_status_is_quoted() {
         let mut head = ResponseHead::new();
         let input = b"Status: abc\r\n\r\n";
         let error = head.decode_cgi(input, 4096, CgiForm::Fields).unwrap_err();

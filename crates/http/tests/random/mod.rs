@@ -11,19 +11,19 @@ impl Xorshift {
         self.0
     }
 
-    /// A number below the given one.
+    /// Returns a number below the given one.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// A text of up to so many pieces.
+    /// Returns a text of up to so many pieces.
     #[allow(dead_code, reason = "not every test file makes texts of pieces")]
     pub(crate) fn text(&mut self, pieces: &[&str], most: usize) -> String {
         (0..self.below(most + 1)).map(|_| pieces[self.below(pieces.len())]).collect()
     }
 }
 
-/// A request that is mostly good, with some bytes changed, and no body.
+/// Returns a request that is mostly good, with some bytes changed, and no body.
 #[allow(dead_code, reason = "not every test file asks for a lone head")]
 pub(crate) fn request(random: &mut Xorshift) -> Vec<u8> {
     const LINES: [&str; 13] = [
@@ -76,7 +76,7 @@ pub(crate) fn request(random: &mut Xorshift) -> Vec<u8> {
     bytes
 }
 
-/// A few requests with bodies, one behind the other, with some bytes or pieces changed.
+/// Returns a few requests with bodies, one behind the other, with some bytes or pieces changed.
 #[allow(dead_code, reason = "not every test file sends bodies")]
 pub(crate) fn messages(random: &mut Xorshift) -> Vec<u8> {
     const WHOLE: [&str; 8] = [

@@ -24,36 +24,37 @@ pub(super) static AREA: Area = Area {
     fields: &[
         balancer(
             "ngx.balancer.set_current_peer",
-            "Chooses the peer of the next try: an address, a port, and a name that it is to prove over TLS unless \
-             `proxy_ssl_name` says another one. A name is never resolved.",
+            "Sets the peer of the next try: an address, a port, and the name to verify over TLS unless \
+             `proxy_ssl_name` sets another one. Names are not resolved.",
         ),
         balancer(
             "ngx.balancer.set_more_tries",
-            "Allows that many tries more if this one fails; at most as many as `proxy_next_upstream_tries` says, and 128.",
+            "Allows the given number of further tries if this one fails; at most `proxy_next_upstream_tries`, and \
+             128.",
         ),
         balancer(
             "ngx.balancer.get_last_failure",
-            "Returns how the last try failed, `next` (it answered 403 or 404) or `failed`, and its status; nil before the \
-             first.",
+            "Returns how the last try failed, `next` (a response with 403 or 404) or `failed`, and its status; nil \
+             before the first try.",
         ),
         balancer(
             "ngx.balancer.set_timeouts",
-            "Sets the times for connecting, sending and reading, in seconds, for this try and later ones; nil is what the \
-             location says.",
+            "Sets the timeouts for connecting, sending and reading in seconds, for this try and later ones; nil is \
+             the location's.",
         ),
-        balancer("ngx.balancer.recreate_request", "Has the request written anew before it is sent."),
+        balancer("ngx.balancer.recreate_request", "Makes the request again before it is sent."),
         balancer(
             "ngx.balancer.enable_keepalive",
-            "Has the connection kept after this request, by address, name and settings of TLS: for at most so many seconds \
-             (by default 60) and requests (by default 100); 0 is without limit.",
+            "Keeps the connection after this request, by address, name and TLS settings, for up to the given number \
+             of seconds (by default 60) and requests (by default 100); 0 is no limit.",
         ),
         balancer(
             "ngx.balancer.set_upstream_tls",
-            "Speaks to the peer over TLS, or in clear if the argument is false or 0.",
+            "Connects to the peer over TLS, or without it if the argument is false or 0.",
         ),
         balancer(
             "ngx.balancer.bind_to_local_addr",
-            "Connects from this address, with a port if one is written behind it.",
+            "Connects from this local address, which may include a port.",
         ),
     ],
     source: include_str!("../lua/balancer.lua"),

@@ -34,7 +34,7 @@ pub(super) static AREA: Area = Area {
         ),
         everywhere(
             "ngx.encode_base64",
-            "Returns text in base64; without `=` at the end if the second argument is true.",
+            "Returns text in base64; without padding if the second argument is true.",
         ),
         everywhere("ngx.decode_base64", "Returns the bytes of base64 text; nil if it is not base64."),
         everywhere("ngx.quote_sql_str", "Returns text as a MySQL string literal."),

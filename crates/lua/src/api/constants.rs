@@ -18,10 +18,14 @@ pub(super) static AREA: Area = Area {
         field(
             "ngx.OK",
             Phases::ALL,
-            "With `ngx.ERROR`, `ngx.AGAIN`, `ngx.DONE` and `ngx.DECLINED`: nginx's result codes.",
+            "nginx's result codes, with `ngx.ERROR`, `ngx.AGAIN`, `ngx.DONE` and `ngx.DECLINED`.",
         ),
-        field("ngx.ERR", Phases::ALL, "With the others from `ngx.STDERR` to `ngx.DEBUG`: the log levels."),
-        field("ngx.HTTP_OK", Phases::ALL, "With the other statuses and the methods: their numbers."),
+        field("ngx.ERR", Phases::ALL, "The log levels, from `ngx.STDERR` to `ngx.DEBUG`."),
+        field(
+            "ngx.HTTP_OK",
+            Phases::ALL,
+            "The numbers of statuses and methods: `ngx.HTTP_OK`, `ngx.HTTP_GET`, …",
+        ),
     ],
     source: "local support, table, natives = ... natives.define(ngx)",
     table: FunctionTable::NONE,

@@ -33,7 +33,7 @@ pub(super) static AREA: Area = Area {
                 Phase::SslClientHello,
                 Phase::SslCertificate,
             ]),
-            doc: "Ends the request with a status from 200 up; any lower code ends the phase.",
+            doc: "Ends the request with a status of at least 200; a lower code ends the phase.",
         },
         Function {
             name: "ngx.redirect",
@@ -48,18 +48,15 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.sleep",
             phases: Phases::EVENTS,
-            doc: "Waits the given number of seconds, while other requests are served.",
+            doc: "Waits for the given number of seconds, while other requests are served.",
         },
         everywhere(
             "ngx.worker.id",
             "Returns the worker's number, from 0; nil in `init_by_lua`. A worker is a thread here.",
         ),
         everywhere("ngx.worker.count", "Returns the number of workers."),
-        everywhere("ngx.worker.pid", "Returns the number of the worker's process, which all workers share."),
-        everywhere(
-            "ngx.worker.pids",
-            "Returns the process numbers of the workers, one entry for each worker.",
-        ),
+        everywhere("ngx.worker.pid", "Returns the ID of the worker's process, which all workers share."),
+        everywhere("ngx.worker.pids", "Returns the process IDs of the workers, one entry for each worker."),
         everywhere("ngx.worker.exiting", "Returns whether the worker is about to end."),
     ],
     fields: &[

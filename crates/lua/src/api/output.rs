@@ -19,18 +19,18 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.print",
             phases: Phases::OUTPUT,
-            doc: "Writes its arguments to the answer's body, lists element by element.",
+            doc: "Writes its arguments to the response body, lists element by element.",
         },
         Function { name: "ngx.say", phases: Phases::OUTPUT, doc: "As `ngx.print`, with a newline after it." },
         Function {
             name: "ngx.flush",
             phases: Phases::OUTPUT,
-            doc: "Sends what was written, when the script waits for something next or ends; with `true` waits until it is sent.",
+            doc: "Sends what was written once the script waits or ends; with `true`, waits until it has been sent.",
         },
         Function {
             name: "ngx.eof",
             phases: Phases::OUTPUT,
-            doc: "Ends the answer; the script may continue.",
+            doc: "Ends the response; the script may continue.",
         },
     ],
     fields: &[],

@@ -27,7 +27,8 @@ pub(super) static AREA: Area = Area {
         of_request("ngx.req.set_method", "Sets the method, to one of `ngx.HTTP_GET`, …"),
         of_request(
             "ngx.req.get_headers",
-            "Returns the request's headers, at most 100 or as many as the argument says; with a true second argument as the client spelt them.",
+            "Returns the request's headers, at most 100 or as many as the argument says; with a true second \
+             argument, names keep their case.",
         ),
         of_request("ngx.req.set_header", "Sets a header to one value, or to a list of them."),
         of_request("ngx.req.clear_header", "Removes a header."),

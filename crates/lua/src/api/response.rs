@@ -25,18 +25,19 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.resp.get_headers",
             phases: Phases::REQUEST,
-            doc: "Returns the answer's headers, at most 100 or as many as the argument says; with a true second argument as they are spelt.",
+            doc: "Returns the response's headers, at most 100 or as many as the argument says; with a true second \
+                 argument, names keep their case.",
         },
         Function { name: "ngx.send_headers", phases: Phases::OUTPUT, doc: "Sends the head now." },
     ],
     fields: &[
-        field("ngx.status", Phases::REQUEST, "The answer's status; 0 while none is chosen."),
+        field("ngx.status", Phases::REQUEST, "The response's status; 0 until one is set."),
         field(
             "ngx.header",
             Phases::REQUEST,
-            "The answer's headers; nil removes one, a list sets several values.",
+            "The response's headers; nil removes one, a list sets several values.",
         ),
-        field("ngx.headers_sent", Phases::REQUEST, "Whether the answer's head is sent."),
+        field("ngx.headers_sent", Phases::REQUEST, "Whether the response's head has been sent."),
     ],
     source: include_str!("../lua/response.lua"),
     table: FunctionTable::of(&FUNCTIONS),

@@ -18,23 +18,21 @@ pub(super) static AREA: Area = Area {
         field(
             "SEMAPHORE:wait",
             Phases::EVENTS,
-            "Takes a resource, or waits for one for at most so many seconds; returns true, or nil or false and `timeout`.",
+            "Takes a resource, waiting for one up to the given number of seconds; returns true, or nil or false and \
+             `timeout`.",
         ),
         field(
             "ngx.semaphore.new",
             Phases::ALL,
-            "Returns a semaphore with so many resources, by default none; `require \"ngx.semaphore\"`. All requests and timers of a thread may use it.",
+            "Returns a semaphore with the given number of resources, by default none; `require \"ngx.semaphore\"`. \
+             All requests and timers of a thread may use it.",
         ),
         field(
             "SEMAPHORE:post",
             Phases::ALL,
-            "Adds resources, by default one: those that wait longest get them.",
+            "Adds resources, by default one; those that have waited longest get them.",
         ),
-        field(
-            "SEMAPHORE:count",
-            Phases::ALL,
-            "Returns the number of resources, less the number of those that wait.",
-        ),
+        field("SEMAPHORE:count", Phases::ALL, "Returns the number of resources minus the number of waiters."),
     ],
     source: include_str!("../lua/semaphore.lua"),
     table: FunctionTable::of(&FUNCTIONS),

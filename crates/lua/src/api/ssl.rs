@@ -31,66 +31,75 @@ pub(super) static AREA: Area = Area {
     functions: &[],
     // They are in modules: `require "ngx.ssl"`.
     fields: &[
-        in_handshakes("ngx.ssl.clear_certs", "Has the handshake use none of the server's own certificates."),
-        in_handshakes("ngx.ssl.set_cert", "Sets a chain of certificates that `parse_pem_cert` has made."),
-        in_handshakes("ngx.ssl.set_priv_key", "Sets a private key that `parse_pem_priv_key` has made."),
-        in_handshakes("ngx.ssl.set_der_cert", "Sets a chain of certificates in DER, one behind another."),
+        in_handshakes("ngx.ssl.clear_certs", "Removes the server's own certificates from the handshake."),
+        in_handshakes("ngx.ssl.set_cert", "Sets a certificate chain from `parse_pem_cert`."),
+        in_handshakes("ngx.ssl.set_priv_key", "Sets a private key from `parse_pem_priv_key`."),
+        in_handshakes(
+            "ngx.ssl.set_der_cert",
+            "Sets a certificate chain in DER, one certificate after another.",
+        ),
         in_handshakes("ngx.ssl.set_der_priv_key", "Sets a private key in DER."),
         in_handshakes(
             "ngx.ssl.verify_client",
-            "Asks the client for a certificate; `$ssl_client_verify` has the result. The authorities, a chain that \
-             `parse_pem_cert` has made, and how many intermediate certificates there may be: nil are the server's.",
+            "Asks the client for a certificate; `$ssl_client_verify` has the result. The arguments are the \
+             authorities, from `parse_pem_cert`, and the maximum number of intermediate certificates; nil takes the \
+             server's.",
         ),
         in_handshakes(
             "ngx.ssl.get_client_random",
-            "Returns the random bytes of the client's first message, or so many of them.",
+            "Returns the random bytes of the ClientHello, or the given number of them.",
         ),
-        field("ngx.ssl.cert_pem_to_der", Phases::ALL, "Returns a chain of certificates in DER."),
+        field("ngx.ssl.cert_pem_to_der", Phases::ALL, "Returns a certificate chain in DER."),
         field(
             "ngx.ssl.priv_key_pem_to_der",
             Phases::ALL,
             "Returns a private key in DER; the second argument is the password of an encrypted one.",
         ),
-        field("ngx.ssl.parse_pem_cert", Phases::ALL, "Makes a chain of certificates of PEM, for `set_cert`."),
+        field("ngx.ssl.parse_pem_cert", Phases::ALL, "Parses a certificate chain in PEM, for `set_cert`."),
         field(
             "ngx.ssl.parse_pem_priv_key",
             Phases::ALL,
-            "Makes a private key of PEM, for `set_priv_key`; the second argument is the password of an encrypted one.",
+            "Parses a private key in PEM, for `set_priv_key`; the second argument is the password of an encrypted \
+             one.",
         ),
-        anywhere("ngx.ssl.server_name", "Returns the server name that the client asks for, in lower case."),
-        anywhere("ngx.ssl.server_port", "Returns the port that the client has connected to."),
+        anywhere(
+            "ngx.ssl.server_name",
+            "Returns the server name that the client requests (SNI), in lower case.",
+        ),
+        anywhere("ngx.ssl.server_port", "Returns the port that the client connected to."),
         anywhere(
             "ngx.ssl.raw_server_addr",
-            "Returns the bytes of the address that the client has connected to, and `inet`, `inet6` or `unix`.",
+            "Returns the bytes of the address that the client connected to, and `inet`, `inet6` or `unix`.",
         ),
         anywhere(
             "ngx.ssl.raw_client_addr",
             "Returns the bytes of the client's address, and `inet`, `inet6` or `unix`.",
         ),
+        anywhere("ngx.ssl.get_tls1_version", "Returns the number of the negotiated TLS version."),
         anywhere(
-            "ngx.ssl.get_tls1_version",
-            "Returns the number of the protocol that is spoken, or will be.",
+            "ngx.ssl.get_tls1_version_str",
+            "Returns the negotiated TLS version: `TLSv1.2` or `TLSv1.3`.",
         ),
-        anywhere("ngx.ssl.get_tls1_version_str", "Returns its name: `TLSv1.2` or `TLSv1.3`."),
         in_hello(
             "ngx.ssl.clienthello.get_client_hello_server_name",
-            "Returns the server name that the client asks for, in lower case.",
+            "Returns the server name that the client requests (SNI), in lower case.",
         ),
         in_hello(
             "ngx.ssl.clienthello.get_supported_versions",
-            "Returns the names of the protocols that the client's extension offers, the last one first.",
+            "Returns the TLS versions that the client offers in supported_versions, the last one first.",
         ),
         in_hello(
             "ngx.ssl.clienthello.get_client_hello_ext",
-            "Returns the bytes of an extension of the client's, by its type.",
+            "Returns the bytes of a ClientHello extension, by its type.",
         ),
         in_hello(
             "ngx.ssl.clienthello.get_client_hello_ext_present",
-            "Returns the types of the client's extensions, in their order.",
+            "Returns the types of the ClientHello extensions, in their order.",
         ),
         in_hello(
             "ngx.ssl.clienthello.set_protocols",
-            "Allows these protocols alone, of those that `ssl_protocols` allows: a list of `TLSv1.2` and `TLSv1.3`.",
+            "Restricts the TLS versions to a list of `TLSv1.2` and `TLSv1.3`, within those that `ssl_protocols` \
+             allows.",
         ),
     ],
     source: include_str!("../lua/ssl.lua"),

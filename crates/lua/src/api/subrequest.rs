@@ -26,15 +26,15 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.location.capture",
             phases: WAITING,
-            doc: "Makes a request inside this one, and returns its answer: `status`, `header`, `body`, `truncated`.",
+            doc: "Makes a subrequest, and returns its response: `status`, `header`, `body`, `truncated`.",
         },
         Function {
             name: "ngx.location.capture_multi",
             phases: WAITING,
-            doc: "Makes several requests inside this one at once, and returns their answers in order.",
+            doc: "Makes several subrequests at once, and returns their responses in order.",
         },
     ],
-    fields: &[field("ngx.is_subrequest", Phases::REQUEST, "Whether this request is inside another one.")],
+    fields: &[field("ngx.is_subrequest", Phases::REQUEST, "Whether this request is a subrequest.")],
     source: include_str!("../lua/subrequest.lua"),
     table: FunctionTable::of(&FUNCTIONS),
     natives: &[(c"headers", headers)],

@@ -30,8 +30,8 @@ pub(super) static AREA: Area = Area {
         field(
             "FACE:get",
             Phases::ALL,
-            "Returns, of a dict that is a switch's face, the target of a key that has an entry or matches a wildcard; any \
-             other key as `DICT:get`.",
+            "For a dict that belongs to a switch: returns the target of a key that has an entry or matches a \
+             wildcard; other keys as `DICT:get`.",
         ),
         field(
             "FACE:set",

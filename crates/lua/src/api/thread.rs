@@ -23,7 +23,8 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.thread.spawn",
             phases: WAITING,
-            doc: "Runs a function with these arguments as a light thread of this request, and returns that; at most 10,000 at a time.",
+            doc: "Runs a function with these arguments as a light thread of this request, and returns the thread; at \
+                 most 10,000 at a time.",
         },
         Function {
             name: "ngx.thread.wait",
@@ -33,12 +34,13 @@ pub(super) static AREA: Area = Area {
         Function {
             name: "ngx.thread.kill",
             phases: WAITING,
-            doc: "Ends a light thread that its caller has spawned, whatever that waits for but requests inside this one.",
+            doc: "Ends a light thread that its caller has spawned, unless that waits for a subrequest.",
         },
         Function {
             name: "ngx.on_abort",
             phases: Phases::of(&[Phase::ServerRewrite, Phase::Rewrite, Phase::Access, Phase::Content]),
-            doc: "Has a function called, as a light thread, when the client leaves; with `lua_check_client_abort on`.",
+            doc: "Registers a function that is called as a light thread when the client closes the connection; needs \
+                 `lua_check_client_abort on`.",
         },
     ],
     fields: &[],

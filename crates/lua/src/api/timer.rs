@@ -11,7 +11,7 @@ const fn everywhere(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL, doc }
 }
 
-/// A function that makes a timer: none would run once the worker ends.
+/// Returns a function that makes a timer: none would run once the worker ends.
 const fn making(name: &'static str, doc: &'static str) -> Function {
     Function { name, phases: Phases::ALL.without(Phase::ExitWorker), doc }
 }
@@ -27,8 +27,8 @@ pub(super) static AREA: Area = Area {
             "ngx.timer.every",
             "Calls a function every time the given number of seconds has passed, outside of any request.",
         ),
-        everywhere("ngx.timer.pending_count", "Returns the number of timers that wait."),
-        everywhere("ngx.timer.running_count", "Returns the number of timer functions that run."),
+        everywhere("ngx.timer.pending_count", "Returns the number of pending timers."),
+        everywhere("ngx.timer.running_count", "Returns the number of running timer functions."),
     ],
     fields: &[],
     source: include_str!("../lua/timer.lua"),

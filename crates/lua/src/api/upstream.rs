@@ -38,7 +38,9 @@ pub(super) static AREA: Area = Area {
         field(
             "ngx.upstream.get_primary_peers",
             Phases::ALL,
-            "Returns the peers of a group that are no backups, with their state on this thread: `id`, `name`, `weight`, `current_weight`, `effective_weight`, `conns`, `fails`, `max_fails`, `fail_timeout`, `accessed`, `checked`, `down`.",
+            "Returns the primary peers of a group with their state on this thread: `id`, `name`, `weight`, \
+             `current_weight`, `effective_weight`, `conns`, `fails`, `max_fails`, `fail_timeout`, `accessed`, \
+             `checked`, `down`.",
         ),
         field(
             "ngx.upstream.get_backup_peers",
@@ -48,12 +50,13 @@ pub(super) static AREA: Area = Area {
         field(
             "ngx.upstream.set_peer_down",
             WAITING,
-            "Takes a peer (group, whether it is a backup, its number) out of use or back into it. It is an order: it holds for all threads, reloads and restarts, and is in the history of `groups`.",
+            "Takes a peer (group, whether it is a backup, its number) down or brings it up. This is an order: it \
+             applies to all threads, survives reloads and restarts, and is in the history of `groups`.",
         ),
         field(
             "ngx.upstream.current_upstream_name",
             Phases::REQUEST,
-            "Returns the name of the group that the request was proxied to, if it was.",
+            "Returns the name of the group that the request was proxied to, if any.",
         ),
     ],
     source: include_str!("../lua/upstream.lua"),

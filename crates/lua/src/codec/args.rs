@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_flags_and_nameless_ones() {
+    fn query_arguments_without_a_value_are_flags_and_those_without_a_name_are_dropped() {
         assert_eq!(parsed("a=1&b&c=&=x&&d=e=f", 0).0, ["a=1", "b", "c=", "d=e=f"]);
         assert_eq!(parsed("", 0).0, [""; 0]);
         assert_eq!(parsed("a&", 0).0, ["a"]);

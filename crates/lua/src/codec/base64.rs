@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_base64() {
+    fn invalid_base64_is_refused() {
         for text in ["a", "aGVs!G8=", "YQ\n", "aGVsb"] {
             assert!(!decode(text.as_bytes(), &mut Vec::new()), "{text}");
         }

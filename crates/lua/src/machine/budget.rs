@@ -71,7 +71,7 @@ impl Budget {
     }
 }
 
-/// LuaJIT's allocation callback (`lua_Alloc`): `new_bytes` of 0 frees, a null `block` allocates.
+/// Allocates for LuaJIT (`lua_Alloc`): `new_bytes` of 0 frees, a null `block` allocates.
 ///
 /// # Safety
 /// Only LuaJIT calls it, with the `Budget` given to `lua_newstate` and blocks that came from here.

@@ -39,7 +39,7 @@ impl Coroutine {
         }
     }
 
-    /// Has it not used again when it ends: light threads that go on without it have it as their parent.
+    /// Keeps it from being reused when it ends: light threads that go on without it have it as their parent.
     pub(crate) fn retire(&mut self) {
         self.clean = false;
     }

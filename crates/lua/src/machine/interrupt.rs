@@ -104,7 +104,7 @@ impl Watchdog {
     }
 }
 
-/// Has a machine that is about to be closed look whether it is to stop, in its finalizers.
+/// Makes a machine that is about to be closed check, in its finalizers, whether it is to stop.
 ///
 /// # Safety
 /// `state` must be an open machine of this thread whose hook no other thread sets.

@@ -36,7 +36,7 @@ impl World for Still {
     }
 }
 
-/// A machine for a test, and its world.
+/// Returns a machine for a test, and its world.
 pub(crate) fn machine(change: impl FnOnce(&mut MachineOptions)) -> (Machine, Rc<Still>) {
     let world = Rc::new(Still { now_ms: Cell::new(1_290_079_655_001), logged: RefCell::new(Vec::new()) });
     let mut options = MachineOptions {

@@ -110,7 +110,7 @@ impl DictZone {
         self.lock().free_bytes()
     }
 
-    /// `DICT:get(key)`, or with `stale` `DICT:get_stale(key)`: passes the value, if there is one, to `see`, which runs
+    /// Passes the value of `DICT:get(key)`, or with `stale` of `DICT:get_stale(key)`, if there is one, to `see`, which runs
     /// under the zone's lock and may only copy.
     pub(crate) fn get<R>(
         &self,
@@ -122,7 +122,7 @@ impl DictZone {
         self.lock().get(key, stale, now_ms, see)
     }
 
-    /// `set`, `safe_set`, `add`, `safe_add`, `replace` (see [`Op`]).
+    /// Stores as `set`, `safe_set`, `add`, `safe_add` or `replace` do (see [`Op`]).
     pub(crate) fn store(
         &self,
         op: Op,
@@ -135,12 +135,12 @@ impl DictZone {
         self.lock().store(op, key, value, ttl_ms, flags, now_ms)
     }
 
-    /// `DICT:delete(key)`; does nothing without such a key.
+    /// Removes a key (`DICT:delete`); does nothing without such a key.
     pub(crate) fn delete(&self, key: &[u8], now_ms: u64) {
         self.lock().delete(key, now_ms);
     }
 
-    /// `DICT:incr(key, by, init, init_ttl)`: returns the sum.
+    /// Adds to a number (`DICT:incr`), and returns the sum.
     pub(crate) fn incr(
         &self,
         key: &[u8],
@@ -152,7 +152,7 @@ impl DictZone {
         self.lock().incr(key, by, init, init_ttl_ms, now_ms)
     }
 
-    /// `lpush` or `rpush`: returns the list's new length. Elements are strings or numbers.
+    /// Adds to a list (`lpush`, `rpush`), and returns its new length. Elements are strings or numbers.
     pub(crate) fn push(
         &self,
         end: ListEnd,
@@ -163,7 +163,7 @@ impl DictZone {
         self.lock().push(end, key, value, now_ms)
     }
 
-    /// `lpop` or `rpop`: passes the element to `see`, under the zone's lock.
+    /// Removes an element of a list (`lpop`, `rpop`), and passes it to `see`, under the zone's lock.
     pub(crate) fn pop<R>(
         &self,
         end: ListEnd,
@@ -174,34 +174,34 @@ impl DictZone {
         self.lock().pop(end, key, now_ms, see)
     }
 
-    /// `DICT:llen(key)`.
+    /// Returns the length of a list (`DICT:llen`).
     pub(crate) fn llen(&self, key: &[u8], now_ms: u64) -> Result<u32, DictError> {
         self.lock().llen(key, now_ms)
     }
 
-    /// `DICT:ttl(key)`: returns the time left, 0 if there is no limit, a negative time for an expired entry that is still
+    /// Returns the time left (`DICT:ttl`), 0 if there is no limit, a negative time for an expired entry that is still
     /// there; `None` without such a key.
     pub(crate) fn ttl_ms(&self, key: &[u8], now_ms: u64) -> Option<i64> {
         self.lock().ttl_ms(key, now_ms)
     }
 
-    /// `DICT:expire(key, ttl)`: returns false without such a key.
+    /// Sets the lifetime of a key (`DICT:expire`); returns false without such a key.
     pub(crate) fn expire(&self, key: &[u8], ttl_ms: u64, now_ms: u64) -> bool {
         self.lock().set_ttl(key, ttl_ms, now_ms)
     }
 
-    /// `DICT:flush_all()`: marks every entry expired.
+    /// Marks every entry expired (`DICT:flush_all`).
     pub(crate) fn flush_all(&self, now_ms: u64) {
         self.lock().flush_all(now_ms);
     }
 
-    /// `DICT:flush_expired(max)`: removes expired entries, oldest first, at most `max` (0: all); returns their
+    /// Removes expired entries (`DICT:flush_expired`), oldest first, at most `max` (0: all); returns their
     /// number.
     pub(crate) fn flush_expired(&self, max: u32, now_ms: u64) -> u32 {
         self.lock().flush_expired(max, now_ms)
     }
 
-    /// `DICT:get_keys(max)`: passes each live key to `see`, least recently used first, at most `max` (0: all), under the
+    /// Passes each live key (`DICT:get_keys`) to `see`, least recently used first, at most `max` (0: all), under the
     /// zone's lock.
     pub(crate) fn keys(&self, max: u32, now_ms: u64, see: impl FnMut(&[u8])) {
         self.lock().keys(max, now_ms, see);

@@ -10,7 +10,7 @@ pub(crate) enum SocketFault {
     Timeout,
     /// The connection is closed, by either side.
     Closed,
-    /// What it would hold is more than `lua_memory_limit` allows.
+    /// The bytes it would hold are more than `lua_memory_limit` allows.
     NoMemory,
     /// The system's error.
     System(i32),

@@ -3,7 +3,7 @@
 use super::Until;
 use std::ops::Range;
 
-/// What a script wants to read.
+/// The bytes that a script wants to read.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
     /// A line, without its end and without carriage returns.
@@ -12,7 +12,7 @@ pub(crate) enum Wanted {
     All,
     /// So many bytes.
     Bytes(usize),
-    /// What there is, so many bytes at most.
+    /// The bytes that are there, at most this number.
     Any(usize),
     /// Everything up to a pattern.
     Until(Box<Until>),

@@ -160,7 +160,7 @@ impl Pool {
         self.connections.set(self.connections.get().saturating_sub(1));
     }
 
-    /// One in use or idle is closed: another may be made. An empty pool is forgotten.
+    /// Notes that one in use or idle is closed: another may be made. Forgets an empty pool.
     pub(super) fn leave(&self) {
         self.forget_one();
         if self.connections.get() > 0 {
@@ -173,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// It is the turn of the first in the queue.
+    /// Lets the first in the queue go on.
     pub(super) fn admit_next(&self) {
         let Some(ticket) = self.queue.borrow_mut().pop_front() else { return };
         ticket.is_next.set(true);
@@ -234,7 +234,7 @@ impl Pool {
         }
     }
 
-    /// Ready when it is the ticket's turn; it is out of the queue then, and no longer counted.
+    /// Becomes ready when it is the ticket's turn; it is out of the queue then, and no longer counted.
     pub(super) fn poll_turn(&self, ticket: &Ticket, cx: &mut Context<'_>) -> Poll<()> {
         if ticket.is_next.get() {
             self.forget_one();

@@ -39,7 +39,7 @@ pub(crate) struct SocketTimeouts {
     pub(crate) read_ms: u64,
 }
 
-/// What became of an attempt to keep a connection in its pool.
+/// The outcome of an attempt to keep a connection in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Pooled,
@@ -54,9 +54,9 @@ pub(crate) struct ScriptSocket {
     pub(crate) owner: Cell<u32>,
     scripts: Weak<Scripts>,
     pub(super) state: RefCell<State>,
-    /// What it waits for.
+    /// Its timeouts.
     pub(crate) times: Cell<SocketTimeouts>,
-    /// What the script has said of that; 0 is nothing.
+    /// The timeouts that the script has set; 0 if none.
     pub(crate) given: Cell<SocketTimeouts>,
     /// The location whose settings it has.
     pub(crate) location: Cell<LocationId>,

@@ -127,7 +127,7 @@ impl Until {
 mod tests {
     use super::*;
 
-    /// The pieces of `input`, fed in parts of `part` bytes, and whether the pattern was found.
+    /// Returns the pieces of `input`, fed in parts of `part` bytes, and whether the pattern was found.
     fn pieces(input: &[u8], pattern: &[u8], limit: usize, part: usize) -> (Vec<String>, bool) {
         let (mut pieces, mut matched, mut at) = (Vec::new(), 0, 0);
         loop {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_a_search_finds() {
+    fn the_pattern_reader_finds_what_a_plain_search_finds() {
         let mut seed = 7u32;
         let mut next = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -20,7 +20,7 @@ pub(crate) struct RequestState {
     pub(super) scripts: Rc<Scripts>,
     /// The request's number inside the machine.
     pub(crate) number: u32,
-    /// What of its scripts runs and waits.
+    /// The state of its scripts.
     pub(crate) progress: ThreadProgress,
     /// Lua keeps something under the request's number.
     pub(super) touched: Cell<bool>,

@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-/// What made a timer: the request whose script did.
+/// The origin of a timer: the request whose script made it.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TimerOrigin {
     /// The number of its location, whose settings the timer's function has.
     pub(crate) location: u32,
-    /// What log lines have behind their text.
+    /// The text that follows that of log lines.
     pub(crate) text: Box<[u8]>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct ParkedFunction {
     pub(super) outcome: Cell<Option<Waited>>,
 }
 
-/// What a parked function has waited for.
+/// The result that a parked function has waited for.
 #[derive(Debug)]
 pub(crate) enum Waited {
     /// The outcome of its order to a switch.

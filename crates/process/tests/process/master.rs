@@ -45,7 +45,7 @@ fn quit_waits_for_open_requests() {
     assert!(!server.read("error.log").contains("[alert]"));
 }
 
-/// A connection that the worker has accepted and reads from.
+/// Returns a connection that the worker has accepted and reads from.
 fn begin(server: &TestServer) -> UnixStream {
     let stream = UnixStream::connect(server.path("a.sock")).unwrap();
     // Connections are accepted in order: once a later one is answered, this one is taken.

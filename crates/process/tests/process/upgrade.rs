@@ -38,7 +38,7 @@ pub fn upgrade(server: &TestServer) -> (i32, i32) {
     (old, new)
 }
 
-/// The number in the pid file, 0 while there is none.
+/// Returns the number in the pid file, 0 while there is none.
 fn number(server: &TestServer) -> i32 {
     match server.read("pid").trim_end().parse() {
         Ok(number) if number != 0 => number,

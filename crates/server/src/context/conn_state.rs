@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn more_set_aside_than_open_is_none() {
+    fn fewer_open_than_set_aside_counts_as_none() {
         let registry = registry();
         let _open = registry.open();
         let _aside: Vec<_> = (0..3).filter_map(|_| registry.set_aside()).collect();

@@ -26,13 +26,13 @@ pub(crate) struct Generation {
     pub(crate) logs: Logs,
     /// Its upstream groups and their idle connections.
     pub(crate) groups: Groups,
-    /// What its `open_file_cache`s know.
+    /// Its `open_file_cache`s.
     pub(crate) open_files: RefCell<OpenFiles>,
     /// Its TLS.
     pub(crate) contexts: Arc<Contexts>,
     /// Its scripts, if it has any.
     pub(crate) scripts: Option<lua::Vm>,
-    /// What is to be done when the last request under it is over.
+    /// The work to be done when the last request under it is over.
     pub(crate) at_end: Option<AtEnd>,
     /// The tables of its switches for requests that first ask now, and the servers of its groups.
     pub(crate) routing: RefCell<Rc<Routing>>,

@@ -97,7 +97,7 @@ impl Metrics {
         self.renumber(group, of, position)
     }
 
-    /// The same after the group's peers have changed.
+    /// Returns the same after the group's peers have changed.
     #[cold]
     fn renumber(&self, group: usize, of: &Group, position: usize) -> usize {
         let Some(recorder) = &self.recorder else { return usize::MAX };

@@ -25,7 +25,7 @@ pub(crate) struct SharedState {
     pub(crate) collector: Arc<Mutex<Collector>>,
     pub(crate) control: ControlHandle,
     pub(crate) bus: Arc<WorkerBus>,
-    /// What health checks have found out.
+    /// The results of health checks.
     pub(crate) health: Arc<HealthTable>,
     /// Certificates that handshakes ask for.
     pub(crate) on_demand_orders: acme::OnDemandOrders,

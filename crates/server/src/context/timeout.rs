@@ -32,7 +32,7 @@ impl Timeout {
         self.thread.deadlines.set(clock, &self.conn_state, at_ms);
     }
 
-    /// Ready if the time is up or the stream is cut; otherwise registers the task for waking.
+    /// Becomes ready if the time is up or the stream is cut; otherwise registers the task for waking.
     pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<TimedOut> {
         let now_ms = self.thread.clock.now().monotonic_ms();
         if self.conn_state.is_cut() || self.conn_state.deadline.is_over(now_ms) {

@@ -22,7 +22,7 @@ pub(crate) struct IdleConn {
     pub(crate) since_ms: u64,
 }
 
-/// What carries the requests of a connection.
+/// The carrier of a connection's requests.
 pub(crate) enum Carrier {
     /// Nothing any more.
     Gone,

@@ -15,7 +15,7 @@ use tls::Context;
 /// How long a handshake waits for its certificate; then it gets the one that the server has for others.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Has the certificate for a host (in lower case) ordered if it may have one and has none, and waits for it; one that is in force
+/// Orders the certificate for a host (in lower case) if it may have one and has none, and waits for it; one that is in force
 /// and due is renewed beside the handshake.
 pub(super) async fn await_certificate(
     thread: &ThreadContext,

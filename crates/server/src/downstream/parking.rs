@@ -211,7 +211,7 @@ impl Parking {
         wanted
     }
 
-    /// Has those served again that `is_meant` selects, so that each checks whether it should end.
+    /// Wakes the connections that `is_meant` selects, so that each checks whether it should end.
     pub(crate) fn wake_where(&self, is_meant: impl Fn(&Parked) -> bool) {
         let parked = self.parked.borrow();
         let fds: Vec<RawFd> =

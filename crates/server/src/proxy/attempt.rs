@@ -156,7 +156,7 @@ enum Event {
     },
     /// An interim response came that the client may want; so many bytes.
     Hints(u64),
-    /// What came makes no sense.
+    /// The response is invalid.
     Malformed(UpstreamFault),
     /// A program behind FastCGI complains.
     Stderr(Vec<u8>),
@@ -247,7 +247,7 @@ async fn exchange_heads(
     Err(request.failed(fault, stage, sent > 0))
 }
 
-/// The same over HTTP/2. The body goes to `kept`, because it may still be sent when the head has come.
+/// Returns the same over HTTP/2. The body goes to `kept`, because it may still be sent when the head has come.
 async fn exchange_h2_heads(
     request: &mut ProxyRequest<'_, '_>,
     conn: &mut UpstreamConn,

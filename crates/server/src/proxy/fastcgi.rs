@@ -192,7 +192,7 @@ mod tests {
         [&[1, kind, 0, 1, len[0], len[1], 0, 0], content].concat()
     }
 
-    /// What comes of a response whose head is read already, up to its end.
+    /// Returns what comes of a response whose head is read already, up to its end.
     fn body(fastcgi: &mut FastcgiUpstream, input: &[u8]) -> Result<Vec<String>, String> {
         let mut buffer = ReadBuffer::holding(input.to_vec());
         let mut seen = Vec::new();

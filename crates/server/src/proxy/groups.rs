@@ -125,7 +125,7 @@ pub(crate) struct Made {
     pub(crate) like: Option<usize>,
 }
 
-/// What is left to be done for a group once a publication is in force: that need not be waited for.
+/// The work left for a group once a publication is in force: it need not be waited for.
 #[derive(Debug)]
 pub(crate) enum Rest {
     /// The servers of this one have changed.
@@ -323,7 +323,7 @@ mod tests {
         build(&parsed, &inputs).unwrap().0
     }
 
-    /// The servers of a group of the configuration, drained if they end in `-`.
+    /// Returns the servers of a group of the configuration, drained if they end in `-`.
     fn set(config: &Config, name: &str, servers: &[&str]) -> GroupSet {
         let entry = config.group(name.as_bytes()).map_or(&config.groups[0], |number| &config.groups[number]);
         let peers = servers.iter().map(|server| {

@@ -52,7 +52,7 @@ use upstream::retry::TryFailure;
 use upstream::{Finished, Group, IdleKey, PickInput, Tried, TryOutcome};
 use upstream_conn::UpstreamConn;
 
-/// What idle connections have in their tags by what they speak: no location's number, and no likely digest.
+/// Returns what idle connections have in their tags by what they speak: no location's number, and no likely digest.
 fn protocol_tag(protocol: Protocol) -> u64 {
     match protocol {
         Protocol::Http1 => 0,

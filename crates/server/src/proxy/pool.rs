@@ -375,7 +375,7 @@ pub(crate) struct Picked {
     pub(crate) address: Address,
     /// Its address as `$upstream_addr` shows it.
     pub(crate) label: Arc<str>,
-    /// What its checks say, if it is checked.
+    /// The health of the peer, if it is checked.
     pub(crate) health: Option<Arc<ServerHealth>>,
     /// The number under which it is measured.
     pub(crate) number: usize,

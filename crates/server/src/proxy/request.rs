@@ -29,14 +29,14 @@ impl UpstreamTimes {
     }
 }
 
-/// What a script has said about the peer of the try under way; nothing, in groups without one.
+/// The script's choice of the peer of the present try; empty in groups without a script.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scripted {
     /// The address to connect from.
     pub(crate) local: Option<SocketAddr>,
     /// How the connection is kept.
     pub(crate) keepalive: Option<ScriptKeepalive>,
-    /// What an idle connection must have been opened with, beside addresses and TLS.
+    /// The tag that an idle connection must have been opened with, beside addresses and TLS.
     pub(crate) tag: u64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) head: Vec<u8>,
     /// How long it is; what `proxy_set_body` makes follows it in the same memory.
     pub(crate) head_len: usize,
-    /// What peers are spoken to in: what the head is written in.
+    /// The protocol of the peers, in which the head is written.
     pub(crate) protocol: Protocol,
     /// Whether the client's body follows it as it comes.
     pub(crate) streamed: bool,
@@ -55,7 +55,7 @@ pub(crate) struct ProxyRequest<'a, 'b> {
     pub(crate) body_taken: bool,
     /// The longest waits for the peer.
     pub(crate) times: UpstreamTimes,
-    /// What a script has said about the peer.
+    /// The script's choice of the peer.
     pub(crate) scripted: Scripted,
     /// How the upstream is spoken to over TLS; `None` is in clear.
     pub(crate) tls: Option<Box<UpstreamTls>>,

@@ -37,7 +37,7 @@ pub(crate) struct Client {
     pub(crate) read_buffer: ReadBuffer,
     /// Reads the rest of the request's body.
     pub(crate) body: BodyReader,
-    /// What was read of the body when reading it whole was broken off.
+    /// The part of the body that was read when reading it whole was broken off.
     pub(crate) partial_body: Option<Box<PartialBody>>,
     /// Whether `100 Continue` is still owed, should the body be wanted.
     pub(crate) owes_continue: bool,

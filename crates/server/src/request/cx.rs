@@ -19,9 +19,9 @@ pub(crate) struct RequestCx<'a> {
     pub(crate) client: &'a mut Client,
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) generation: &'a Pinned,
-    /// What serves requests inside it.
+    /// The function that serves requests inside it.
     pub(crate) run_inner: Run,
-    /// What begins those that its script does not wait for.
+    /// The function that begins those that its script does not wait for.
     pub(crate) begin_inner: BeginInner,
     /// The request's span, disabled unless requests are traced.
     pub(crate) span: Span,

@@ -139,8 +139,8 @@ impl RequestCx<'_> {
         *self.settings().lua.check_client_abort && self.exchange.script.abort != AbortNotice::Given
     }
 
-    /// A script whose client is gone runs to its end, unless `lua_check_client_abort` says otherwise; it can write nothing
-    /// more. A stream that its switch has cut ends.
+    /// Returns a script whose client is gone runs to its end, unless `lua_check_client_abort` says otherwise; it can write
+    /// nothing more. A stream that its switch has cut ends.
     fn go_on_without_client(&mut self, sent: Result<(), SendError>) -> Wake {
         if sent.is_ok() {
             return Wake::Done;

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 pub(crate) struct ThreadHost<'a> {
     pub(crate) thread: &'a Rc<ThreadContext>,
     pub(crate) generation: &'a Generation,
-    /// What begins requests inside the request that the call is for, if it is for one.
+    /// The function that begins requests inside the request that the call is for, if it is for one.
     pub(crate) inner: Option<(&'a Pinned, BeginInner)>,
 }
 

@@ -245,7 +245,7 @@ impl RequestCx<'_> {
         }
     }
 
-    /// The file is shorter than when the head was made, or another one: the response cannot be finished.
+    /// Returns the file is shorter than when the head was made, or another one: the response cannot be finished.
     fn changed(&mut self) -> Unfinished {
         self.log(Level::Alert, "the file was changed or truncated while it was sent");
         Unfinished::Broken

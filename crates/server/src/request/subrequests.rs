@@ -296,7 +296,7 @@ impl<'c, 'x> Waited<'c, 'x> {
         .await
     }
 
-    /// Ready if the client is watched, and gone.
+    /// Becomes ready if the client is watched, and gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.has_waited = true;
         if self.watches {

@@ -20,7 +20,7 @@ impl LazyTimer {
         self.at = Instant::now().checked_add(Duration::from_millis(ms));
     }
 
-    /// Ready when the time is up; never, if it was not started.
+    /// Becomes ready when the time is up; never, if it was not started.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));

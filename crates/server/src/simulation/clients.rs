@@ -56,7 +56,7 @@ impl Asked {
     }
 }
 
-/// One client: some connections, one after another.
+/// Plays one client: some connections, one after another.
 pub(super) async fn visit(world: Rc<World>, number: u64, mut seeded: Seeded) {
     for turn in 0..=seeded.below(3) {
         sleep(Duration::from_millis(seeded.within(0..=400))).await;
@@ -253,7 +253,7 @@ fn next(reader: &mut Reader) -> Option<Message> {
     reader.next(true).unwrap_or_else(|text| violated("well-framed", text))
 }
 
-/// How a client waits before it reads, and how much it reads then.
+/// Returns how a client waits before it reads, and how much it reads then.
 async fn pause(world: &World, manner: Manner, seeded: &mut Seeded) -> usize {
     let send_ms = world.settings.send_ms;
     match manner {

@@ -12,7 +12,7 @@ pub(super) fn body(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| byte(id, at)).collect()
 }
 
-/// A body in chunks of such sizes, with its last chunk.
+/// Returns a body in chunks of such sizes, with its last chunk.
 pub(super) fn chunks(body: &[u8], size: usize) -> Vec<u8> {
     let mut wire = Vec::with_capacity(body.len() + 64);
     for run in body.chunks(size.max(1)) {
@@ -43,13 +43,13 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// A field's value.
+    /// Returns a field's value.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let fields = self.head.iter().skip(1).filter_map(|line| line.split_once(": "));
         fields.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    /// The second word of its first line: an answer's status, a request's target.
+    /// Returns the second word of its first line: an answer's status, a request's target.
     pub(super) fn second(&self) -> &str {
         self.head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default()
     }
@@ -78,7 +78,7 @@ pub(super) struct Reader {
 pub(super) type Malformed = String;
 
 impl Reader {
-    /// Further bytes came.
+    /// Takes in further bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -93,7 +93,7 @@ impl Reader {
         self.whole.as_ref().or(self.now.as_ref().map(|(message, _)| message))
     }
 
-    /// A message that was read is given out once more.
+    /// Puts a message back, which is read once more.
     pub(super) fn put_back(&mut self, message: Message) {
         self.whole = Some(message);
     }

@@ -193,7 +193,7 @@ impl SimulatedStream for Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// How many bytes there are to read, up to one; 0 is the other's end.
+    /// Returns how many bytes there are to read, up to one; 0 is the other's end.
     fn peek(&self) -> io::Result<usize> {
         let from = self.from.borrow();
         match (from.bytes.is_empty(), from.torn, from.ended) {

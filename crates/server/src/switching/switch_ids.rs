@@ -9,8 +9,8 @@ use std::cell::RefCell;
 pub(crate) struct SwitchIds(RefCell<Vec<Box<str>>>);
 
 impl SwitchIds {
-    /// The numbers of a configuration's switches, in its order. One that has another name than before (`from=`) keeps its
-    /// number: requests from before are its own.
+    /// Returns the numbers of a configuration's switches, in its order. One that has another name than before (`from=`) keeps
+    /// its number: requests from before are its own.
     pub(crate) fn numbers(&self, config: &Config) -> Box<[u32]> {
         for spec in &config.switches {
             if let Some(from) = &spec.from {

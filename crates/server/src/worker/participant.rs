@@ -27,7 +27,7 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    /// Prepare: builds a generation beside the one in force. Commands of the control plane wait meanwhile: they may be
+    /// Builds a generation beside the one in force (prepare). Commands of the control plane wait meanwhile: they may be
     /// meant for it.
     pub(super) fn prepare(
         &mut self,
@@ -42,7 +42,7 @@ impl Participant {
         result
     }
 
-    /// Commit: serves the prepared generation from now on.
+    /// Serves the prepared generation from now on (commit).
     pub(super) fn commit(&mut self, thread: &Rc<ThreadContext>, listeners: &Listeners) {
         let Some(Ready { generation, addresses, sockets }) = self.ready.take() else { return };
         let old = thread.adopt(generation);
@@ -56,7 +56,7 @@ impl Participant {
         }
     }
 
-    /// Abort: drops the prepared generation.
+    /// Drops the prepared generation (abort).
     pub(super) fn abort(&mut self, thread: &Rc<ThreadContext>) {
         self.ready = None;
         thread.mailbox.hold_back(false);

@@ -44,7 +44,7 @@ pub struct Pointsman {
     pub sessions: tls::Sessions,
     /// Certificates that ACME has issued, which outlive one, too.
     pub issued: tls::Issued,
-    /// What else ACME changes meanwhile.
+    /// The other parts of ACME that change meanwhile.
     pub acme: AcmeLive,
 }
 

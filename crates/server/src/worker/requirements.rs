@@ -20,6 +20,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The pid file where the configuration names none.
+const PID_FILE: &str = "logs/pointsman.pid";
+
 /// Returns what the configuration requires of the operating system.
 pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
     let main = &config.main;
@@ -42,7 +45,7 @@ pub(crate) fn boot(config: &Config, source: &Source) -> Requirements {
         }
     });
     Requirements {
-        pid_path: main.pid.as_ref().cloned().unwrap_or_else(|| source.prefix.join("logs/pointsman.pid")),
+        pid_path: main.pid.as_ref().cloned().unwrap_or_else(|| source.prefix.join(PID_FILE)),
         daemon: *main.daemon,
         master_process: *main.master_process,
         threads: main.worker_processes.unwrap_or_else(processors),
@@ -190,5 +193,21 @@ fn address(listen: &ListenAddress) -> Address {
     match listen {
         ListenAddress::Inet(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_that_are_filled_in_here_are_those_of_the_tables() {
+        let default = |name: &str| {
+            engine::config::directives()
+                .find(|(_, entry)| entry.name == name)
+                .and_then(|(_, entry)| entry.default)
+        };
+        assert_eq!(default("user"), Some(process::DEFAULT_USER));
+        assert_eq!(default("pid"), Some(PID_FILE));
     }
 }

@@ -62,7 +62,7 @@ impl Model {
         self.is_in_effect_without(None, revision, key)
     }
 
-    /// The same, as if this other change were not.
+    /// Returns the same, as if this other change were not.
     fn is_in_effect_without(&self, gone: Option<u64>, revision: u64, key: &str) -> bool {
         !(revision + 1..=self.newest()).any(|newer| {
             Some(newer) != gone
@@ -80,8 +80,8 @@ impl Model {
         })
     }
 
-    /// The expected route of a key when the change of `revision` is taken back: what the newest plain change in effect
-    /// beneath it has left. If none was left out since, that is what was there before.
+    /// Returns the expected route of a key when the change of `revision` is taken back: what the newest plain change in
+    /// effect beneath it has left. If none was left out since, that is what was there before.
     fn beneath(&self, revision: u64, key: &str) -> Option<String> {
         let is_left = |newer: u64| {
             self.change(newer, key).is_some_and(|change| change.1 == change.2)
@@ -97,7 +97,7 @@ impl Model {
         (1..revision).rev().find(is_under).and_then(|r| self.change(r, key).unwrap().2.clone())
     }
 
-    /// The expected route of a key: that of the newest plain change in effect.
+    /// Returns the expected route of a key: that of the newest plain change in effect.
     fn worked_out(&self, key: &str) -> Option<String> {
         self.last_plain(key).and_then(|revision| self.change(revision, key).unwrap().2.clone())
     }
@@ -196,7 +196,7 @@ impl Model {
         self.checked(back.chain(left).collect())
     }
 
-    /// nginx's precedence, key by key: the exact one, then the longest wildcard of each kind.
+    /// Returns nginx's precedence, key by key: the exact one, then the longest wildcard of each kind.
     fn serves(&self, host: &str) -> Option<&String> {
         let longest = |fits: &dyn Fn(&str) -> bool| {
             self.state
@@ -243,7 +243,7 @@ impl Run {
         self.model.newest().checked_sub(back).filter(|&revision| revision > 0)
     }
 
-    /// An order and its expected result.
+    /// Returns an order and its expected result.
     fn draw(&mut self, meta: &mut Meta) -> Option<(Action, Verdict)> {
         Some(match self.seeded.below(100) {
             0..50 => {
@@ -440,7 +440,7 @@ impl Run {
     }
 }
 
-/// An order as text.
+/// Returns an order as text.
 fn what(order: &Order) -> String {
     match &order.action {
         Action::Set(sets) => format!("a set of {} keys", sets.len()),

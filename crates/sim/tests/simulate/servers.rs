@@ -553,7 +553,7 @@ impl Run {
     }
 }
 
-/// A group with `hash … consistent`, before its first request.
+/// Returns a group with `hash … consistent`, before its first request.
 fn ring(group: &EffectiveGroup) -> Group {
     let peer = |(number, one): (usize, &switch::EffectiveServer)| PeerSpec {
         weight: one.params.weight.unwrap_or(1),

@@ -257,7 +257,7 @@ fn switches(summary: &Summary, snapshot: &Snapshot, writer: &mut Writer) {
     }
 }
 
-/// The label of the keys that are not counted by themselves. It is another one than `key`, because any text may be a
+/// Returns the label of the keys that are not counted by themselves. It is another one than `key`, because any text may be a
 /// key.
 fn key_labels<'a>(switch: &'a str, key: &'a Option<String>, target: &'a str) -> [(&'a str, &'a str); 3] {
     let key = key.as_deref().map_or(("others", "true"), |key| ("key", key));

@@ -36,7 +36,7 @@ impl EachByte {
             .collect()
     }
 
-    /// The name of its test.
+    /// Returns the name of its test.
     pub fn name(self) -> String {
         let end = if self.resets { "reset" } else { "close" };
         format!("each-byte/{end}-{}", self.framing.title().replace(' ', "-"))

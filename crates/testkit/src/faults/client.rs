@@ -31,7 +31,7 @@ impl Wire {
         let _ = self.0.send(bytes);
     }
 
-    /// Requests a path, over HTTP/1.1 unless it speaks HTTP/2, and reads the answer.
+    /// Sends a request for a path, over HTTP/1.1 unless it speaks HTTP/2, and reads the answer.
     pub(crate) fn get(&mut self, path: &str) -> Got {
         if self.1.is_some() {
             return self.ask_http2("GET", path, b"");
@@ -89,12 +89,12 @@ fn status(head: &[u8]) -> u16 {
     head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
 }
 
-/// The path of a cell's request.
+/// Returns the path of a cell's request.
 pub(crate) fn path(cell: &Cell) -> String {
     format!("/c{}/fault", cell.number)
 }
 
-/// The path of the request after it.
+/// Returns the path of the request after it.
 pub(crate) fn next_path(cell: &Cell) -> String {
     match cell.row.fault {
         Fault::Changes => format!("/c{}/fault/next", cell.number),

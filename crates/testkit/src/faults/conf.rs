@@ -16,7 +16,7 @@ pub(crate) enum Role {
     Dead,
 }
 
-/// A cell's own loopback address for this server.
+/// Returns a cell's own loopback address for this server.
 pub(crate) fn address(cell: &Cell, role: Role) -> Ipv4Addr {
     let second = match role {
         Role::Primary => 1,
@@ -39,12 +39,12 @@ const SHORT_MS: u64 = 700;
 /// The timeout where nothing should time out.
 const LONG_MS: u64 = 20_000;
 
-/// The name that a cell of the stage [`Stage::LookUp`] asks for.
+/// Returns the name that a cell of the stage [`Stage::LookUp`] asks for.
 pub(crate) fn host(cell: &Cell) -> String {
     format!("c{}.test", cell.number)
 }
 
-/// The whole nginx.conf. Ports are filled in by the stage.
+/// Returns the whole nginx.conf. Ports are filled in by the stage.
 pub(crate) fn text(cells: &[Cell]) -> String {
     let mut out = String::from(
         "error_log logs/error.log info; pid logs/nginx.pid; worker_processes 1; worker_rlimit_nofile 8192;\n\

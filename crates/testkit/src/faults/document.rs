@@ -52,7 +52,7 @@ POST over HTTP/2 (h2), whose connection is asked again after a cut answer, too.
 /// The heading of the part that comes from a run on nginx.
 const NGINX_BEGINS: &str = "\n## Where nginx differs\n";
 
-/// The tables of a run on our own program, with the introduction.
+/// Returns the tables of a run on our own program, with the introduction.
 pub fn matrix(seen: &[Seen]) -> String {
     let mut out = BEGINNING.to_owned();
     let by_place: BTreeMap<(usize, Client), &CellOutcome> =
@@ -94,7 +94,7 @@ fn place(row: &Row) -> Option<usize> {
     rows().iter().position(|other| other == row)
 }
 
-/// An outcome in the page's notation.
+/// Returns an outcome in the page's notation.
 fn cell(outcome: &CellOutcome, client: Client) -> String {
     let (mut out, status) = match outcome.answer {
         Answer::Whole(status) => (status.to_string(), status),
@@ -121,7 +121,7 @@ fn cell(outcome: &CellOutcome, client: Client) -> String {
     out
 }
 
-/// The whole page: our own run, and where a run on nginx came out otherwise.
+/// Returns the whole page: our own run, and where a run on nginx came out otherwise.
 pub fn document(own: &[Seen], nginx: &[Seen], version: &str) -> String {
     let mut out = matrix(own);
     out.push_str(NGINX_BEGINS);
@@ -152,7 +152,7 @@ pub fn document(own: &[Seen], nginx: &[Seen], version: &str) -> String {
     out
 }
 
-/// The result of a cell on nginx, if it differs from ours.
+/// Returns the result of a cell on nginx, if it differs from ours.
 fn on_nginx(own: &Seen, theirs: &Seen) -> String {
     if theirs.outcome.answer == Answer::Wrong {
         let why = theirs.faults.first().map_or("", |why| why.lines().next().unwrap_or_default());

@@ -61,7 +61,7 @@ enum Failed {
     Invalid,
 }
 
-/// The expected result of a cell.
+/// Returns the expected result of a cell.
 pub(crate) fn expected(cell: &Cell) -> CellOutcome {
     let Cell { row, client, .. } = cell;
     if *client == Client::Aborts {
@@ -92,7 +92,7 @@ pub(crate) fn expected(cell: &Cell) -> CellOutcome {
     }
 }
 
-/// The status of an answer without fault.
+/// Returns the status of an answer without fault.
 fn good(client: Client) -> u16 {
     if client == Client::WebSocket { 101 } else { 200 }
 }
@@ -150,7 +150,7 @@ fn in_answer(cell: &Cell) -> CellOutcome {
     CellOutcome { reused: in_order, ..all }
 }
 
-/// The words of the error log.
+/// Returns the words of the error log.
 pub(crate) fn logged(row: &Row, client: Client) -> Logged {
     let in_answer = matches!(row.stage, Stage::AfterHead | Stage::InBody | Stage::AtEnd);
     if client == Client::Aborts {

@@ -79,7 +79,7 @@ impl Origins {
     }
 }
 
-/// A listener whose queue is full: connecting to it gets no answer.
+/// Returns a listener whose queue is full: connecting to it gets no answer.
 fn full_queue(at: SocketAddr) -> std::io::Result<(Socket, Vec<Socket>)> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.set_reuse_address(true)?;

@@ -324,7 +324,7 @@ fn bodies(cell: &Cell, shown: &Shown, faults: &mut Vec<String>) {
     }
 }
 
-/// A client's result as text.
+/// Returns a client's result as text.
 fn short(got: &Got) -> String {
     match got {
         Got::Whole(status, _) => status.to_string(),

@@ -25,26 +25,26 @@ pub(crate) const GARBAGE: &[u8] = b"\x16\x03\x01\x02\x00\x01 this is not HTTP\r\
 pub(crate) const INTERIM: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
 pub(crate) const FIELD: &[u8] = b"X-Endless: 0123456789abcdefghijklmnopqrstuvwxyz\r\n";
 
-/// The first and the following bytes of a request's body.
+/// Returns the first and the following bytes of a request's body.
 pub(crate) fn request_body(row: &Row) -> Vec<u8> {
     // What comes too early must come before a body that no socket's buffers hold.
     let len = if matches!(row.fault, Fault::EarlyClose | Fault::EarlyDrain) { 6 << 20 } else { 600 };
     (0..len).map(body_byte).collect()
 }
 
-/// The byte of a request's body at this place.
+/// Returns the byte of a request's body at this place.
 pub(crate) fn body_byte(at: usize) -> u8 {
     b'a' + (at % 23) as u8
 }
 
-/// A whole answer without fault. Answers to HEAD have the same head.
+/// Returns a whole answer without fault. Answers to HEAD have the same head.
 pub(crate) fn healthy(path: &str, to_head: bool) -> Vec<u8> {
     let body = if path.ends_with("/fault") { BODY } else { b"ok" };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), if to_head { b"" } else { body }].concat()
 }
 
-/// The head that opens a tunnel, and what comes right behind it.
+/// Returns the head that opens a tunnel, and what comes right behind it.
 pub(crate) fn switching() -> Vec<u8> {
     [&b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"[..], HELLO].concat()
 }
@@ -66,7 +66,7 @@ fn head(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// An answer up to its last byte, without a last chunk.
+/// Returns an answer up to its last byte, without a last chunk.
 fn open_ended(framing: Framing) -> Vec<u8> {
     match framing {
         Framing::Chunked => [head(framing), b"78\r\n", BODY, b"\r\n"].concat(),
@@ -132,7 +132,7 @@ mod tests {
     use crate::faults::table::cells;
 
     #[test]
-    fn lengths_are_true() {
+    fn trickled_answers_are_short_and_never_empty() {
         assert_eq!(BODY.len(), 120);
         for cell in cells().iter().filter(|cell| cell.row.fault == Fault::Trickle) {
             let Script { before, rest } = script(cell);

@@ -39,7 +39,7 @@ impl Stage {
         Stage::Tunnel,
     ];
 
-    /// Its name in test names.
+    /// Returns its name in test names.
     pub fn name(self) -> &'static str {
         match self {
             Stage::LookUp => "look-up",
@@ -54,7 +54,7 @@ impl Stage {
         }
     }
 
-    /// Its heading in the document.
+    /// Returns its heading in the document.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Stage::LookUp => "While the name is looked up",
@@ -126,7 +126,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Its name in the document; with dashes for blanks, in test names.
+    /// Returns its name in the document; with dashes for blanks, in test names.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Fault::NoSuchName => "no such name",
@@ -232,7 +232,7 @@ impl Client {
         Client::Http2Post,
     ];
 
-    /// Its name in test names.
+    /// Returns its name in test names.
     pub fn name(self) -> &'static str {
         match self {
             Client::Get => "get",
@@ -250,7 +250,7 @@ impl Client {
         }
     }
 
-    /// Its column's heading.
+    /// Returns its column's heading.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Client::Get => "GET",
@@ -299,7 +299,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The text of its first column.
+    /// Returns the text of its first column.
     pub(crate) fn title(self) -> String {
         match self.stage {
             Stage::AfterHead | Stage::InBody | Stage::AtEnd => {
@@ -346,14 +346,14 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The name of its test.
+    /// Returns the name of its test.
     pub fn name(&self) -> String {
         let row = self.row.title().replace(", ", "-").replace(' ', "-");
         format!("{}/{row}/{}", self.row.stage.name(), self.client.name())
     }
 }
 
-/// All lines, in their order.
+/// Returns all lines, in their order.
 pub fn rows() -> Vec<Row> {
     let row = |stage, fault| Row { stage, fault, framing: Framing::Length };
     let mut rows = Vec::new();
@@ -419,7 +419,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// All cells, line by line.
+/// Returns all cells, line by line.
 pub fn cells() -> Vec<Cell> {
     let pairs = rows().into_iter().flat_map(|row| {
         Client::ALL.into_iter().filter(move |client| row.applies(*client)).map(move |client| (row, client))

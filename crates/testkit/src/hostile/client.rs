@@ -187,7 +187,7 @@ fn parsed(wire: &Connection, methods: &[String]) -> Parsed {
     Parsed { answers, fault: None }
 }
 
-/// The head of an answer whose body is not whole, if the head is.
+/// Returns the head of an answer whose body is not whole, if the head is.
 fn begun(input: &[u8]) -> Option<Response> {
     match message::response(input, "HEAD", false) {
         Read::Whole(mut response, len) => {

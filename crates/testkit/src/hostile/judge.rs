@@ -17,7 +17,7 @@ pub struct HostileOutcome {
 }
 
 impl HostileOutcome {
-    /// The requests that reached the origin, without the probe.
+    /// Returns the requests that reached the origin, without the probe.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
         self.record.requests.iter().map(|(_, request)| request).filter(|request| request.target != "/probe")
     }

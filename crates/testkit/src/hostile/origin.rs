@@ -216,7 +216,7 @@ impl Caller {
     }
 }
 
-/// The answer that names its request.
+/// Returns the answer that names its request.
 fn echo(request: &Request, number: usize) -> Vec<u8> {
     let body = format!("{} {} {}", request.method, request.target, request.body.len());
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Request: {number}\r\n\r\n", body.len());

@@ -113,7 +113,7 @@ fn report(what: &str, tally: &Tally) -> bool {
     disagreements.is_empty()
 }
 
-/// One or a few requests: all servers must read the same in what reaches the origin.
+/// Plays one or a few requests: all servers must read the same in what reaches the origin.
 fn request(
     place: usize,
     own: &HostileServer,
@@ -152,7 +152,7 @@ fn request(
     Ok(())
 }
 
-/// One response: all servers must read the same in what reaches the client.
+/// Plays one response: all servers must read the same in what reaches the client.
 fn answer(
     place: usize,
     own: &HostileServer,

@@ -97,7 +97,7 @@ async fn ask_one(server: SocketAddr, query: &Query) -> Option<Said> {
     }
 }
 
-/// Each query has a socket to itself: its port is one more thing that a forger must guess (RFC 5452, section 9.2),
+/// Returns each query has a socket to itself: its port is one more thing that a forger must guess (RFC 5452, section 9.2),
 /// and that nothing listens at the server shows at once.
 async fn by_datagram(server: SocketAddr, query: &Query) -> io::Result<Reply> {
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -40,12 +40,12 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// All, in the order of the answers.
+    /// Returns all, in the order of the answers.
     pub(super) fn in_order(&self) -> Vec<IpAddr> {
         self.all.to_vec()
     }
 
-    /// All, from a random place on, and each family from a random place of its own on. So does nginx share out what
+    /// Returns all, from a random place on, and each family from a random place of its own on. So does nginx share out what
     /// it holds.
     pub(super) fn rotated(&self, random: &Random) -> Vec<IpAddr> {
         let mut all = self.in_order();
@@ -81,7 +81,7 @@ struct Held {
 }
 
 impl Names {
-    /// Room for so many names.
+    /// Creates a cache for this number of names.
     pub(super) fn new(capacity: usize) -> Names {
         Names { held: HashMap::new(), order: VecDeque::new(), serial: 0, capacity }
     }

@@ -83,7 +83,7 @@ impl Default for Answer {
 }
 
 impl Query {
-    /// A query with this number, for a name without the root's dot. There is none for what cannot be a name.
+    /// Returns a query with this number, for a name without the root's dot. There is none for what cannot be a name.
     pub(super) fn new(id: u16, name: &[u8], kind: Kind) -> Option<Query> {
         // Each dot becomes the length of what follows it; the first length and the root's are new.
         let name_length = name.len() + 2;
@@ -108,12 +108,12 @@ impl Query {
         Some(Query { kind, framed })
     }
 
-    /// The message, as it goes into a datagram.
+    /// Returns the message, as it goes into a datagram.
     pub(super) fn datagram(&self) -> &[u8] {
         self.framed.get(2..).unwrap_or_default()
     }
 
-    /// The message after its length, as it goes into a stream.
+    /// Returns the message after its length, as it goes into a stream.
     pub(super) fn framed(&self) -> &[u8] {
         &self.framed
     }

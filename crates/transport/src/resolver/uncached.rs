@@ -25,7 +25,7 @@ pub enum AddressFamily {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsAnswer<T> {
-    /// What the name servers said.
+    /// The answer of the name servers.
     pub value: T,
     /// For how long it holds; `None` if it is empty.
     pub holds: Option<Duration>,

@@ -53,7 +53,7 @@ mod tests {
     use super::decimal;
 
     #[test]
-    fn decimal_digits() {
+    fn decimal_writes_a_number_s_digits() {
         for number in [0, 7, 10, 21, 999, u32::MAX] {
             assert_eq!(decimal(number, &mut [0; 10]), number.to_string().as_bytes());
         }

@@ -19,7 +19,7 @@ pub struct LastCheck {
     pub took_us: u64,
     /// True if it passed.
     pub passed: bool,
-    /// What was found: `answered 200`, `connection refused`.
+    /// The result: `answered 200`, `connection refused`.
     pub reason: Arc<str>,
 }
 

@@ -28,7 +28,7 @@ const HOUR_MS: u64 = 3_600_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 const NEXT: &str = "error timeout http_500 http_404";
 
-/// The binary, or a word on why the test has nothing to do.
+/// Returns the binary, or a word on why the test has nothing to do.
 fn nginx_binary() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -126,7 +126,7 @@ impl Drop for Nginx {
     }
 }
 
-/// The status, and what `$upstream_addr` was.
+/// Returns the status, and what `$upstream_addr` was.
 fn receive(mut stream: UnixStream) -> (u16, String) {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an answer and its end");
@@ -136,7 +136,7 @@ fn receive(mut stream: UnixStream) -> (u16, String) {
     (status, tried.to_string())
 }
 
-/// The block in nginx's language.
+/// Returns the block in nginx's language.
 fn upstream_block(spec: &GroupSpec) -> String {
     let mut text = format!("upstream {} {{ ", spec.name);
     text.push_str(match spec.balancer {
@@ -201,14 +201,14 @@ impl Script {
         format!("/{group}?key={}{answers}", self.key)
     }
 
-    /// The status of the origin that a label ends in the number of; none if nothing listens there.
+    /// Returns the status of the origin that a label ends in the number of; none if nothing listens there.
     fn answer(&self, label: &str) -> Option<u16> {
         let number: usize = label.strip_suffix(".sock")?.rsplit_once("/o")?.1.parse().ok()?;
         Some(self.answers.iter().find(|(origin, _)| *origin == number).map_or(200, |&(_, status)| status))
     }
 }
 
-/// One request through [`Group`], the way the crate's documentation says.
+/// Returns one request through [`Group`], the way the crate's documentation says.
 fn model(group: &mut Group, script: &Script, tries: u32) -> (u16, String) {
     let next = NextUpstream::from_words(NEXT.split(' ').map(str::as_bytes)).expect("nginx's words");
     let input = PickInput { key: script.key.as_bytes(), client: Some(script.client) };

@@ -10,7 +10,7 @@ fn hashed(token: &str) -> String {
     Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A counter with two tokens, reached through a location.
+/// Returns a counter with two tokens, reached through a location.
 fn with_tokens() -> TestApi {
     let file = format!("eve:viewer:{}\nolga:operator:{}\n", hashed("look"), hashed("act"));
     let http = format!("control_tokens tokens; {}", two_groups("state memory;"));
@@ -19,7 +19,7 @@ fn with_tokens() -> TestApi {
     api
 }
 
-/// A client at a location of the server `pointsman`, to which the tests' requests go.
+/// Returns a client at a location of the server `pointsman`, to which the tests' requests go.
 fn location() -> Origin {
     Origin {
         via: Via::Location,

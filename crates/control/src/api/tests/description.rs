@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn it_describes_itself_and_nothing_by_half() {
+async fn the_api_describes_every_part_of_itself() {
     let api = TestApi::new("state memory;");
     let description = api.get("/v1/openapi.json").await.done();
     assert_eq!(description, api.description);
@@ -47,7 +47,7 @@ impl Dice {
 const SERVERS: [&str; 7] =
     ["127.0.0.1:2", "127.0.0.1:9", "[::1]:80", "unix:/a.sock", "backend", "10.0.0.1:99999", ""];
 
-/// A value that a field may be sent with: often one that makes sense.
+/// Returns a value that a field may be sent with: often one that makes sense.
 fn value(dice: &mut Dice, field: &str) -> Value {
     if dice.roll(8) == 0 {
         let wild = [
@@ -130,7 +130,7 @@ fn object(dice: &mut Dice, fields: &[&str]) -> Value {
 /// Some thousands of orders and questions, sensible and not: none is answered with what is not described (which
 /// [`TestApi::ask`] checks), none with a fault of the server.
 #[tokio::test]
-async fn nothing_that_is_sent_is_answered_with_what_is_not_described() {
+async fn every_answer_of_the_api_is_described() {
     let api = TestApi::new("keys max=5 length=50;");
     let dice = &mut Dice(0x9e37_79b9_7f4a_7c15);
     let operations: Vec<(String, String, Value)> = api.description["paths"]

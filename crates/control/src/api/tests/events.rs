@@ -4,7 +4,7 @@ use super::*;
 
 const KEY: &str = "/v1/switches/live/keys/a.example";
 
-/// The next event that a stream brings: its name, and its data.
+/// Returns the next event that a stream brings: its name, and its data.
 async fn next(body: &mut Body, rest: &mut String) -> (String, Value) {
     loop {
         if let Some(end) = rest.find("\n\n") {

@@ -54,13 +54,13 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The code of a refusal.
+    /// Returns the code of a refusal.
     pub(super) fn code(&self) -> String {
         assert!(self.status >= 400, "{} {}", self.status, self.text);
         self.json()["code"].as_str().unwrap().to_owned()
     }
 
-    /// The answer to a change.
+    /// Returns the answer to a change.
     pub(super) fn done(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()
@@ -68,12 +68,12 @@ impl Answer {
 }
 
 impl TestApi {
-    /// A switch `$live` between blue and green, with these directives.
+    /// Returns a switch `$live` between blue and green, with these directives.
     pub(super) fn new(switch: &str) -> TestApi {
         TestApi::of(&two_groups(switch), &[])
     }
 
-    /// This configuration, with these files.
+    /// Returns this configuration, with these files.
     pub(super) fn of(http: &str, files: &[(&'static str, String)]) -> TestApi {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("state")).unwrap();
@@ -90,7 +90,7 @@ impl TestApi {
         self.ask("GET", target, &[], None).await
     }
 
-    /// An order, as a program sends it.
+    /// Returns an order, as a program sends it.
     pub(super) async fn order(&self, method: &str, target: &str, body: Value) -> Answer {
         self.order_with(method, target, &[], body).await
     }
@@ -123,7 +123,7 @@ impl TestApi {
         answer
     }
 
-    /// The head of an answer whose body may not end.
+    /// Returns the head of an answer whose body may not end.
     pub(super) async fn begin(
         &self,
         method: &str,

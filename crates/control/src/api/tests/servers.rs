@@ -152,7 +152,7 @@ async fn a_group_is_made_shown_and_removed() {
     }
 }
 
-/// A caller with the rights of a location.
+/// Returns a caller with the rights of a location.
 fn over_http() -> Origin {
     Origin {
         via: Via::Location,

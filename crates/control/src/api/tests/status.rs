@@ -4,7 +4,7 @@ use super::*;
 use crate::data_plane::DataPlane;
 use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest, TryEnd};
 
-/// Two groups that have answered: blue fast, green slowly and with errors.
+/// Returns two groups that have answered: blue fast, green slowly and with errors.
 fn measured() -> TestApi {
     let api = TestApi::new("state memory;");
     let group = |name: &str, peer: &str| GroupLayout { name: name.into(), peers: vec![peer.into()] };

@@ -31,7 +31,7 @@ impl NameLookup for Files {
     }
 }
 
-/// The configuration of what stands in `http`, with files beside it.
+/// Returns the configuration of what stands in `http`, with files beside it.
 pub(crate) fn config(prefix: &Path, http: &str, files: &[(&'static str, String)]) -> Arc<Config> {
     let files =
         Files(files.iter().map(|(name, text)| (Path::new("/etc").join(name), text.clone())).collect());

@@ -15,7 +15,7 @@ pub struct IssuedCertificates {
 /// A certificate that ACME has issued.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssuedCertificate {
-    /// What it is called: its file, without the ending.
+    /// Its name: its file, without the ending.
     pub name: String,
     /// Its issuer, as `acme_issuer` names it.
     pub issuer: String,
@@ -29,16 +29,16 @@ pub struct IssuedCertificate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevocationReason {
-    /// None is given.
+    /// No reason.
     #[default]
     Unspecified,
-    /// Others have its key.
+    /// Its key is no longer secret.
     KeyCompromise,
-    /// Who it is for has changed.
+    /// The subject's affiliation has changed.
     AffiliationChanged,
-    /// Another one has taken its place.
+    /// Another certificate replaces it.
     Superseded,
-    /// It is needed no more.
+    /// It is no longer needed.
     CessationOfOperation,
 }
 

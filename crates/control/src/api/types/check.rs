@@ -46,12 +46,12 @@ pub struct DeclaredSwitch {
     pub max_key_len: usize,
 }
 
-/// What a reload would say.
+/// The findings that a reload would have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Checked {
     /// Why it would be refused; empty if it would not.
     pub faults: Vec<String>,
-    /// What could not be checked.
+    /// Parts that could not be checked.
     pub unchecked: Vec<String>,
     /// Defaults that the table has otherwise, or that the reload would change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

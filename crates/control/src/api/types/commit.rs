@@ -25,7 +25,7 @@ pub struct Change {
 /// A commit's change of something that is no key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subject {
-    /// What kind of thing: `default`, `hold`, `server`, `group`, `adopt`, or another of a newer version.
+    /// The kind of subject: `default`, `hold`, `server`, `group`, `adopt`, or another of a newer version.
     pub subject: String,
     /// Its name.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct Commit {
     /// Further fields of it, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, String>,
-    /// What there is to know about it, for people.
+    /// A note about it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// The gate's result, a line per server.
@@ -86,7 +86,7 @@ pub struct Commit {
     pub traffic: Option<MovedTraffic>,
 }
 
-/// What differs between the tables of two revisions.
+/// The differences between the tables of two revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Diff {
     /// The switch.
@@ -97,7 +97,7 @@ pub struct Diff {
     pub to: u64,
     /// The keys whose routes differ, in their order.
     pub keys: Vec<DiffKey>,
-    /// What differs and is no key; on the first page.
+    /// Differences that are not of keys; on the first page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<Subject>,
     /// The `after` of the next page, if there are more keys.

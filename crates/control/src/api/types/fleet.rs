@@ -12,14 +12,14 @@ use utoipa::ToSchema;
 pub struct Fleet {
     /// This node's name.
     pub node: String,
-    /// What the fleet's keys in etcd begin with.
+    /// The prefix of the fleet's keys in etcd.
     pub prefix: String,
     /// The members of etcd.
     pub etcd: String,
     /// The fleet's id; absent while this node is in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// What is wrong; absent while this node follows the fleet.
+    /// The fault of the fleet's store; absent while this node follows the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<StoreFault>,
     /// The member nodes.
@@ -51,7 +51,7 @@ pub struct FleetNode {
 #[serde(deny_unknown_fields)]
 pub struct FleetOrder {}
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FleetRestored {
     /// The number of commits that were written.

@@ -51,7 +51,7 @@ pub(super) fn each<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> R
     from.deserialize_seq(Each(PhantomData))
 }
 
-/// An object, or `null` for none.
+/// Returns an object, or `null` for none.
 pub(super) fn one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     Option::<Object<T>>::deserialize(from).map(|object| object.map(|object| object.0))
 }

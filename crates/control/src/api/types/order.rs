@@ -224,12 +224,12 @@ pub struct HoldTerms {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub per_second: Option<u32>,
-    /// What becomes of streams on the old side. Default: open streams refuse the order.
+    /// The handling of streams on the old side. Default: open streams refuse the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<HoldStreams>,
 }
 
-/// What a switch with a hold does about streams on the old side.
+/// The handling of streams on the old side by a switch with a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldStreams {
@@ -258,7 +258,7 @@ pub struct HoldOrder {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "for")]
     #[schema(example = "30m", pattern = "^([0-9]+(w|d|h|m|s|ms)? *)+$")]
     pub span: Option<String>,
-    /// What becomes of the key's requests then. Default `refuse`.
+    /// The handling of the key's requests after that time. Default `refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<HoldThen>,
     /// Why, for the log.
@@ -267,13 +267,13 @@ pub struct HoldOrder {
     pub reason: Option<String>,
 }
 
-/// What becomes of a key's requests when the time of its hold is over.
+/// The handling of a key's requests when the time of its hold is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldThen {
     /// They get 503 until the key is released, or switched by a newer order.
     Refuse,
-    /// They go on.
+    /// They proceed.
     Release,
 }
 

@@ -46,10 +46,10 @@ pub struct ServerGroup {
     /// The servers that an order has removed and the configuration has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<SaidOfServer>,
-    /// What orders say of servers that the configuration no longer has. It has an effect when they are back.
+    /// Orders on servers that the configuration no longer has. They have an effect when those are back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dormant: Vec<SaidOfServer>,
-    /// What sends requests to it.
+    /// The switches and locations that send requests to it.
     pub used_by: Vec<String>,
     /// Its traffic in the window; absent without metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub struct Server {
     pub source: ServerOrigin,
     /// Its parameters, where they are not nginx's defaults: those of the configuration, and the orders' over them.
     pub params: ServerSettings,
-    /// What orders say of it, if anything.
+    /// The orders on it, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<SaidOfServer>,
     /// `up`, `failed`, `checking`, `unhealthy`, `draining` or `down`.
@@ -125,12 +125,12 @@ pub enum ServerOrigin {
     Order,
 }
 
-/// What orders say of a server.
+/// The effect of orders on a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SaidOfServer {
     /// The server.
     pub server: String,
-    /// What they say: `added weight=3 drain`, `removed`.
+    /// The effect as text: `added weight=3 drain`, `removed`.
     pub says: String,
     /// The commit that said it last.
     pub revision: u64,
@@ -179,7 +179,7 @@ pub struct ServerSettings {
     pub down: Option<bool>,
 }
 
-/// What is done to a server.
+/// An action on a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerAct {
@@ -206,7 +206,7 @@ pub enum ServerAct {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerChange {
-    /// What is done.
+    /// The action.
     #[serde(rename = "do")]
     pub act: ServerAct,
     /// The server: an address, or as the configuration has it written.

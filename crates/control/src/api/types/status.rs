@@ -178,7 +178,7 @@ pub struct Peer {
 /// A health check of a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthCheck {
-    /// What it asks: `GET /health`.
+    /// The probe: `GET /health`.
     pub check: String,
     /// `up`, `checking` or `unhealthy`, by this check alone.
     pub state: String,
@@ -202,7 +202,7 @@ pub struct LastHealthCheck {
     pub took_us: u64,
     /// True if it passed.
     pub passed: bool,
-    /// What it found: `answered 200`, `connection refused`.
+    /// The result: `answered 200`, `connection refused`.
     pub reason: String,
 }
 

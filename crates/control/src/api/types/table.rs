@@ -26,7 +26,7 @@ pub struct Switch {
     pub keys_are: String,
     /// The route of keys without an entry.
     pub default: String,
-    /// What the configuration says instead, if the default was changed since that was read.
+    /// The configuration's default, if it differs from the table's because the default was changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_in_file: Option<String>,
     /// The commit that set the default; absent as long as the history does not have it.
@@ -87,7 +87,7 @@ pub struct Pending {
     pub revision: u64,
     /// Its deadline, in milliseconds since 1970.
     pub confirm_by_ms: u64,
-    /// What is left of its window, in milliseconds; the wall clock does not matter.
+    /// The time left of its window, in milliseconds; the wall clock does not matter.
     pub left_ms: u64,
     /// Why it stays although its window has ended, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ pub struct Pending {
 pub struct Overdue {
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,
-    /// What the servers of both sides answered last, one line each.
+    /// The last answers of the servers of both sides, one line each.
     pub answers: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ pub struct Overdue {
 pub struct Hold {
     /// The key.
     pub key: String,
-    /// What becomes of its requests.
+    /// The state of its requests.
     pub state: HoldState,
     /// The maximum number of waiting requests.
     pub max: u64,
@@ -133,7 +133,7 @@ pub struct Hold {
     /// When it ends by itself, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
-    /// What becomes of its requests then.
+    /// The handling of its requests after that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<HoldThen>,
     /// True if it belongs to an order that is under way, and ends with it.
@@ -154,7 +154,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What becomes of a held key's requests.
+/// The state of a held key's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
@@ -162,9 +162,9 @@ pub enum HoldState {
     Held,
     /// They get 503: the time of the hold is over.
     Refusing,
-    /// They go on one by one; new ones join the queue.
+    /// They proceed one by one; new ones join the queue.
     Releasing,
-    /// They go on.
+    /// They proceed.
     Released,
 }
 

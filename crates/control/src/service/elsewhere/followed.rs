@@ -33,7 +33,7 @@ pub(in crate::service) struct FollowedCommits {
     closed: Cell<Option<Instant>>,
 }
 
-/// What is known of other processes, and what they are told.
+/// The state of other processes, and what is reported to them.
 #[derive(Default)]
 pub(in crate::service) struct OtherProcesses {
     /// What each of the others has said last, by its place.
@@ -77,7 +77,7 @@ impl OtherProcesses {
         }));
     }
 
-    /// The old side of a commit is not observed any more, although something is left there.
+    /// Stops observing the old side of a commit, although something is left there.
     pub(in crate::service) fn give_up(&self, switch: &SwitchState, revision: u64) {
         if let Some(store) = switch.store_path() {
             let mut uncounted = self.uncounted.borrow_mut();

@@ -9,7 +9,7 @@ use switch::Key;
 /// The most keys of a change that a report names.
 pub(super) const MAX_KEYS: usize = 100;
 
-/// What a process has left.
+/// The requests that a process has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::service) struct ServingReport {
     /// The process, by the name that it has for all times.
@@ -64,7 +64,7 @@ pub(super) struct BusyServer {
     pub(super) in_flight: u64,
 }
 
-/// What other processes have left of something.
+/// The requests that other processes have left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::service) struct Elsewhere {
     pub(in crate::service) in_flight: u64,
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_that_says_nothing_leaves_it_unknown() {
+    fn a_process_without_a_report_leaves_the_count_unknown() {
         let mut left = Elsewhere::default();
         left.add(Some((0, 0)));
         assert_eq!(left, Elsewhere::default());

@@ -22,18 +22,18 @@ const NODES_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of commits that are restored at a time.
 const PAGE: usize = 64;
 
-/// What is known of the fleet.
+/// The fleet as this node knows it.
 #[derive(Clone, Debug)]
 pub struct FleetInfo {
     /// This node's name.
     pub node: String,
-    /// What the fleet's keys begin with.
+    /// The prefix of the fleet's keys.
     pub prefix: String,
     /// The members of etcd.
     pub etcd: String,
     /// The fleet's id, if this node is in one.
     pub id: Option<String>,
-    /// What is wrong, with the remedy.
+    /// The present fault, with the remedy.
     pub trouble: Option<(String, String)>,
     /// Its nodes, as this one knows them.
     pub nodes: Vec<NodeView>,
@@ -93,7 +93,8 @@ impl FleetService {
             FaultKind::Refused,
             format!("this node is in the fleet now, and {} cannot be written: {why}", self.folder.display()),
             format!(
-                "let the worker's user write there; then: pointsman fleet remove {} on another node, and join again",
+                "allow the worker's user to write there; then: pointsman fleet remove {} on another node, and join \
+                 again",
                 self.fleet.node()
             ),
         ))

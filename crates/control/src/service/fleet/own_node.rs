@@ -115,7 +115,7 @@ impl FleetService {
             FleetFault::new(
                 FaultKind::Refused,
                 format!("{} cannot be locked: {what}", path.display()),
-                "let the worker's user write to that folder",
+                "allow the worker's user to write to that folder",
             )
         };
         let mut options = OpenOptions::new();

@@ -37,7 +37,7 @@ impl Answers {
         }
     }
 
-    /// A request ends that has asked this table.
+    /// Counts a request that ends and has asked this table.
     pub(super) fn count(&self, id: u64, key: &'static str, target: &str, table: &Table, is_stream: bool) {
         let failed = id.is_multiple_of(7);
         let revision = table.route_revision(table.find(key.as_bytes()).map(|entry| &**entry));
@@ -52,8 +52,8 @@ impl Answers {
         self.collector.lock().unwrap().absorb(&mut self.recorder.lock().unwrap(), now_ms);
     }
 
-    /// How many requests a commit has routed that have ended before then, and how many of them have failed, by the tables
-    /// on the disk.
+    /// Returns how many requests a commit has routed that have ended before then, and how many of them have failed, by the
+    /// tables on the disk.
     fn of(&self, tables: &[Table], commit: u64, before: Instant) -> (u64, u64) {
         let entry = |revision: u64, key: &str| {
             // An entry that is set anew as it is has not changed.

@@ -35,7 +35,7 @@ fn with<T>(work: impl FnOnce(&mut Clocks) -> T) -> Option<T> {
     CLOCKS.with_borrow_mut(|clocks| clocks.as_mut().map(work))
 }
 
-/// The world begins, with the first boot.
+/// Begins the world with the first boot.
 pub(super) fn begin() {
     CLOCKS.set(Some(Clocks { began: Instant::now(), settings: vec![(0, 0)], boots: vec![0] }));
 }
@@ -44,12 +44,12 @@ pub(super) fn end() {
     CLOCKS.set(None);
 }
 
-/// The wall clock of the simulation, if this thread is in one.
+/// Returns the wall clock of the simulation, if this thread is in one.
 pub(in super::super) fn now_us() -> Option<u64> {
     with(|clocks| ((EPOCH_MS + clocks.offset_ms()) as u64) * 1000 + clocks.began.elapsed().as_micros() as u64)
 }
 
-/// Both clocks of the simulation, if this thread is in one.
+/// Returns both clocks of the simulation, if this thread is in one.
 pub(in super::super) fn now() -> Option<ClockReading> {
     let wall_ms = now_us()? / 1000;
     with(|clocks| {
@@ -59,12 +59,12 @@ pub(in super::super) fn now() -> Option<ClockReading> {
     })
 }
 
-/// Somebody sets the clock on the wall.
+/// Sets the clock on the wall.
 pub(super) fn set_wall(change_ms: i64) {
     with(|clocks| clocks.settings.push((clocks.elapsed_ms(), clocks.offset_ms() + change_ms)));
 }
 
-/// The machine boots.
+/// Boots the machine.
 pub(super) fn reboot() {
     with(|clocks| clocks.boots.push(clocks.elapsed_ms()));
 }

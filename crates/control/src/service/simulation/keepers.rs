@@ -148,7 +148,8 @@ fn is_kept(world: &World) -> bool {
     !world.shared.disk.lock().unwrap().holds.is_empty()
 }
 
-/// What each process does with the key that has been able to read the holds: one that has not says so, and holds none.
+/// Returns what each process does with the key that has been able to read the holds: one that has not says so, and holds
+/// none.
 fn phases(world: &World) -> Vec<(u64, Option<HoldPhase>)> {
     let processes = world.processes.borrow();
     let processes = processes.iter().filter(|process| !process.is_blind.load(Ordering::Relaxed));

@@ -142,7 +142,7 @@ impl World {
         self.ids.get()
     }
 
-    /// The clock by which held requests wait.
+    /// Returns the clock by which held requests wait.
     fn clock_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
     }

@@ -96,7 +96,7 @@ pub(super) async fn give_orders(world: Rc<World>, person: usize, mut seeded: See
     }
 }
 
-/// One person switches one key again and again, and has it held meanwhile.
+/// Switches one key again and again, and has it held meanwhile.
 pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
     let mut serial = 0;
     while !world.is_over() {
@@ -116,7 +116,7 @@ pub(super) async fn hold_and_switch(world: Rc<World>, mut seeded: Seeded) {
     }
 }
 
-/// One person orders what is there already, and repeats it when others may have changed it.
+/// Orders what is there already, and repeats it when others may have changed it.
 pub(super) async fn order_what_is_there(world: Rc<World>, mut seeded: Seeded) {
     let mut serial = 0;
     while !world.is_over() {

@@ -51,7 +51,7 @@ thread_local! {
         .map(|words| config(Path::new("/simulated"), &two_groups(words)));
 }
 
-/// The name of the simulated process that runs now, if this thread is in a simulation.
+/// Returns the name of the simulated process that runs now, if this thread is in a simulation.
 pub(in super::super) fn process_name() -> Option<String> {
     LIVING.with_borrow(|(_, running)| running.map(|number| number.to_string()))
 }
@@ -63,7 +63,7 @@ pub(in super::super) fn is_alive(name: &str) -> Option<bool> {
     })
 }
 
-/// A process begins; it is tried again until the disk lets it.
+/// Begins a process; tries again until the disk lets it.
 pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
     let cuts_streams = seeded.chance(50);
     let config = CONFIGS.with(|configs| configs[usize::from(cuts_streams)].clone());
@@ -90,7 +90,7 @@ pub(super) async fn begin(world: &Rc<World>, seeded: &mut Seeded) {
     }
 }
 
-/// What `opening::open_one` does, with a disk that is not there.
+/// Returns what `opening::open_one` does, with a disk that is not there.
 fn open(world: &World, number: u64, config: &Arc<Config>) -> Result<(OpenedOne, Hand), StoreFault> {
     let place = ConfiguredSwitch::new(config.clone(), 0);
     let rules = place.spec().rules.clone();
@@ -180,7 +180,7 @@ fn move_in(
     Rc::new(Process { number, control, workers, told: Cell::new(0), cuts_streams, is_blind, tasks })
 }
 
-/// A process dies, wherever its tasks are.
+/// Kills a process, wherever its tasks are.
 pub(super) fn crash(world: &World, seeded: &mut Seeded) {
     let mut processes = world.processes.borrow_mut();
     let place = seeded.below(processes.len());

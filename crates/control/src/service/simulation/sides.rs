@@ -26,7 +26,7 @@ thread_local! {
     static HISTORY: RefCell<Option<[SideHistory; 2]>> = const { RefCell::new(None) };
 }
 
-/// The world begins, with all servers there.
+/// Begins the world with all servers there.
 pub(super) fn begin() {
     HISTORY.set(Some([vec![(0, true)], vec![(0, true)]]));
 }

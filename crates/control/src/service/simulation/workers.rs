@@ -78,7 +78,7 @@ fn is_old(flight: &Flight, watch: &Watch, number: u64) -> bool {
 }
 
 impl Workers {
-    /// So many workers with these tables; their tasks run where the caller's do.
+    /// Returns so many workers with these tables; their tasks run where the caller's do.
     pub(super) fn start(
         count: usize,
         tables: &Arc<Tables>,
@@ -164,17 +164,17 @@ impl Workers {
         }
     }
 
-    /// The lowest revision that a worker has.
+    /// Returns the lowest revision that a worker has.
     pub(super) fn lowest(&self) -> u64 {
         self.all.lock().unwrap().iter().map(|one| one.tables.tables[0].revision()).min().unwrap_or(0)
     }
 
-    /// The last publication.
+    /// Returns the last publication.
     pub(super) fn published(&self) -> Arc<Tables> {
         self.last.lock().unwrap().clone()
     }
 
-    /// Requests that a commit's drain should have waited for, or not, as the policy for streams says.
+    /// Counts requests that a commit's drain should have waited for, or not, as the policy for streams says.
     pub(super) fn left_behind(&self, revision: u64, streams: bool) -> usize {
         let Some((watch, number)) = self.changes.lock().unwrap().get(&revision).cloned() else { return 0 };
         let all = self.all.lock().unwrap();
@@ -182,7 +182,7 @@ impl Workers {
         flights.filter(|one| is_old(one, &watch, number) && (streams || !one.stream)).count()
     }
 
-    /// The newest publication by which the one who holds this key has switched it.
+    /// Returns the newest publication by which the one who holds this key has switched it.
     fn made_under(&self, hold: &Hold) -> u64 {
         let disk = self.world.disk.lock().unwrap();
         let changes = self.changes.lock().unwrap();
@@ -193,7 +193,7 @@ impl Workers {
         own.map(|(_, (_, number))| *number).max().unwrap_or(0)
     }
 
-    /// Everything that is published lies on the disk, as it is.
+    /// Checks that everything that is published is on the disk, as it is.
     pub(super) fn check_kept(&self, tables: &Tables) {
         let table = &tables.tables[0];
         let disk = self.world.disk.lock().unwrap();
@@ -299,7 +299,7 @@ impl DataPlane for Workers {
     }
 }
 
-/// A client that sends requests, one after another, to whichever process and worker takes them.
+/// Sends requests, one after another, to whichever process and worker takes them.
 pub(super) async fn visit(world: Rc<World>, mut seeded: Seeded) {
     while !world.is_over() {
         sleep(Duration::from_millis(seeded.within(0..=400))).await;

@@ -333,7 +333,7 @@ async fn an_order_undone_by_another_process_is_carried_out_anew() {
 }
 
 #[tokio::test]
-async fn one_that_has_retired_takes_no_orders_and_follows_those_of_another_process() {
+async fn a_retired_control_plane_refuses_orders_and_follows_another_process() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     let (second, _) = open(&config(folder.path(), &two_groups("")), &FakeDataPlane::new()).unwrap();

@@ -126,7 +126,7 @@ async fn promise_6_a_table_is_served_as_committed_and_goes_back_after_a_start() 
 }
 
 #[tokio::test]
-async fn it_goes_back_after_a_restart_too() {
+async fn a_commit_reverts_after_a_restart_too() {
     let folder = folder();
     let (first, _) = start(folder.path(), "");
     first.order("live", to(&[("a.example", "green")], within(300)), Options::default()).await.unwrap();
@@ -139,7 +139,7 @@ async fn it_goes_back_after_a_restart_too() {
 }
 
 #[tokio::test]
-async fn it_is_tried_again_until_the_store_takes_it() {
+async fn a_revert_is_retried_until_the_store_accepts_it() {
     let folder = folder();
     let (control, data_plane) = start(folder.path(), "");
     control.order("live", to(&[("a.example", "green")], within(30)), Options::default()).await.unwrap();
@@ -167,7 +167,7 @@ impl Side {
     }
 }
 
-/// A switch between two servers.
+/// Returns a switch between two servers.
 fn between(blue: &Side, green: &Side, words: &str) -> String {
     two_groups(words)
         .replace("127.0.0.1:1", &format!("127.0.0.1:{}", blue.0))

@@ -4,7 +4,7 @@ use super::*;
 use crate::{FileDefault, WindowTimes};
 use engine::Config;
 
-/// A configuration with a switch between two servers of these ports.
+/// Returns a configuration with a switch between two servers of these ports.
 fn with_default(prefix: &Path, (blue, green): (u16, u16), target: &str, words: &str) -> Arc<Config> {
     let http = two_groups(words)
         .replace("127.0.0.1:1", &format!("127.0.0.1:{blue}"))

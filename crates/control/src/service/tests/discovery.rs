@@ -71,7 +71,7 @@ impl NameServer {
         knotc.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Where it listens.
+    /// Returns where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -133,18 +133,18 @@ impl World {
         World { folder, http, control, data_plane }
     }
 
-    /// The group with one name, whose questions take a second at most.
+    /// Returns the group with one name, whose questions take a second at most.
     fn named(server: &NameServer, more: &str) -> World {
         World::named_at(server.address, more)
     }
 
-    /// The same at the address of a name server.
+    /// Returns the same at the address of a name server.
     pub(super) fn named_at(address: SocketAddr, more: &str) -> World {
         let resolver = format!("resolver {address}; resolver_timeout 1s;");
         World::start(&format!("{resolver} server app.test:81 resolve; {more}"))
     }
 
-    /// The servers of `app` as they were published last.
+    /// Returns the servers of `app` as they were published last.
     pub(super) fn published(&self) -> Vec<String> {
         self.data_plane.ask(|workers| shown(workers.groups.last().unwrap()))
     }

@@ -4,7 +4,7 @@ use super::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-/// A server that answers every connection with these bytes. Gives its port.
+/// Returns a server that answers every connection with these bytes. Gives its port.
 fn server(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -22,7 +22,7 @@ fn server(answer: &'static str) -> u16 {
     port
 }
 
-/// A port that is not listened on.
+/// Returns a port that is not listened on.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -152,7 +152,7 @@ async fn a_socket_of_the_file_system_is_asked_too() {
     control.stop();
 }
 
-/// A server that answers the requests one after the other, each with what the function says. Gives its port.
+/// Returns a server that answers the requests one after the other, each with what the function says. Gives its port.
 fn answering(answer: impl Fn(usize, &str) -> String + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -226,7 +226,7 @@ async fn a_gate_asks_as_a_client_does() {
     }
 }
 
-/// A parameter that holds spaces is quoted as a whole.
+/// Returns a parameter that holds spaces is quoted as a whole.
 fn quoted(gate: &str) -> String {
     match gate.split_once("match=") {
         Some((before, text)) => format!("{before}'match={}'", text.replace('\'', "")),

@@ -52,7 +52,7 @@ fn shown(sets: &GroupSets, group: &str) -> String {
     peers.collect::<Vec<_>>().join(", ")
 }
 
-/// The servers of a group as they were published last.
+/// Returns the servers of a group as they were published last.
 fn published(data_plane: &FakeDataPlane, group: &str) -> String {
     data_plane.ask(|workers| shown(workers.groups.last().unwrap(), group))
 }
@@ -369,7 +369,7 @@ async fn the_groups_have_no_keys_and_no_holds() {
 }
 
 #[tokio::test]
-async fn what_leads_back_into_this_server_is_neither_brought_back_nor_served() {
+async fn servers_that_lead_back_to_this_server_are_not_used() {
     let folder = folder();
     let http = |listen: &str| format!("{listen} {}", two_groups("state state/live.db;"));
     let data_plane = FakeDataPlane::new();

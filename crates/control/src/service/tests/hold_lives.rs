@@ -54,7 +54,7 @@ impl Running {
         self.log.lock().unwrap().iter().any(|line| line.contains(part))
     }
 
-    /// The tables that the workers have.
+    /// Returns the tables that the workers have.
     fn tables(&self) -> Arc<Tables> {
         self.data_plane.ask(|workers| workers.published.last().cloned()).unwrap_or(self.tables.clone())
     }
@@ -64,14 +64,14 @@ impl Running {
         tables.held(0, b"a.example").map(|place| tables.holds[place].phase())
     }
 
-    /// The journal's entries of this kind: who, and why.
+    /// Returns the journal's entries of this kind: who, and why.
     async fn journal(&self, kind: &str) -> Vec<(String, Option<String>)> {
         let query = crate::journal::JournalQuery { kind: Some(kind.into()), limit: 10, ..Default::default() };
         let (entries, _) = self.control.journal(query).await.unwrap();
         entries.into_iter().map(|entry| (entry.occurrence.actor, entry.occurrence.reason)).collect()
     }
 
-    /// The journal's entries of expired holds, once there is one.
+    /// Returns the journal's entries of expired holds, once there is one.
     async fn expired(&self) -> Vec<(String, Option<String>)> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {

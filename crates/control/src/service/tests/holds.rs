@@ -136,7 +136,7 @@ async fn only_so_many_keys_are_held() {
     control.stop();
 }
 
-/// An order with a hold that waits for requests in flight, and what becomes of it.
+/// Returns an order with a hold that waits for requests in flight, and what becomes of it.
 async fn waiting_order(
     control: &ControlHandle,
     data_plane: &FakeDataPlane,

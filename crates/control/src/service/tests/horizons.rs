@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A control plane with one switch whose answers are counted for so long.
+/// Returns a control plane with one switch whose answers are counted for so long.
 fn start_watching(prefix: &Path, watch: &str) -> (ControlHandle, Arc<FakeDataPlane>) {
     let data_plane = FakeDataPlane::new();
     (open_watching(prefix, watch, &data_plane), data_plane)

@@ -10,7 +10,7 @@ const LARGE: (usize, usize) = (2_000, 3);
 /// What a change of one key may read: far less than a large commit.
 const BOUND: usize = 150;
 
-/// A switch whose history has large commits, and small ones after them.
+/// Returns a switch whose history has large commits, and small ones after them.
 async fn start_long(prefix: &Path) -> ControlHandle {
     let (control, _) = start(prefix, "keys max=10000;");
     set(&control, "shop.example", "green").await.unwrap();
@@ -80,7 +80,7 @@ async fn until_reverted(control: &ControlHandle, revision: u64) {
 }
 
 #[tokio::test]
-async fn what_lies_beneath_a_floor_is_found_and_told_from_what_is_not_there() {
+async fn past_tables_and_missing_revisions_are_told_apart_in_a_long_history() {
     let folder = folder();
     let control = start_long(folder.path()).await;
     let all = Filter { limit: 100, ..Default::default() };

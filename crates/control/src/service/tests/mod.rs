@@ -30,14 +30,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use switch::{Action, Code, Key, KeyKind, Meta, Order, Refusal, Route, Tables};
 
-/// The files are below this.
+/// Returns the folder of the files.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("state")).unwrap();
     folder
 }
 
-/// A control plane with one switch, and its workers.
+/// Returns a control plane with one switch, and its workers.
 fn start(prefix: &Path, switch: &str) -> (ControlHandle, Arc<FakeDataPlane>) {
     let data_plane = FakeDataPlane::new();
     let (control, _) = open(&config(prefix, &two_groups(switch)), &data_plane).unwrap();

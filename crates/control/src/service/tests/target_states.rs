@@ -6,7 +6,7 @@ use switch::{ServerOrder, ServerVerb};
 
 const DOWN: &str = "green is down: 127.0.0.1:2 is left alone since requests have failed there (max_fails)";
 
-/// A control plane whose workers leave the only server of green alone.
+/// Returns a control plane whose workers leave the only server of green alone.
 fn start_ill(prefix: &Path, switch: &str) -> ControlHandle {
     let (control, data_plane) = start(prefix, switch);
     data_plane.tell(|workers| workers.failed = vec![("green", "127.0.0.1:2".to_owned())]);

@@ -12,7 +12,7 @@ fn version(path: &Path) -> i32 {
     connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
 }
 
-/// A store as 0.1.0 left it.
+/// Returns a store as 0.1.0 left it.
 fn first(folder: &Path) -> PathBuf {
     let path = folder.join("live.db");
     Connection::open(&path).unwrap().execute_batch(FORMAT_1).unwrap();

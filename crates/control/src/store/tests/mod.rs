@@ -93,7 +93,7 @@ fn reopened(path: &Path) -> Result<(Loaded, Vec<Commit>), StoreFault> {
     Ok((loaded, history))
 }
 
-/// A file with some history, closed.
+/// Returns a file with some history, closed.
 fn written(folder: &Path, commits: usize) -> (PathBuf, Writer) {
     let path = folder.join("live.db");
     let mut writer = Writer::open(&path);
@@ -344,7 +344,7 @@ fn an_index_that_leads_astray_is_found() {
     assert!(fault.text.contains("omits revision 9"), "{fault}");
 }
 
-/// A small generator: the same bytes are damaged in every run.
+/// Returns a small generator: the same bytes are damaged in every run.
 fn next(seed: &mut u64) -> usize {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) as usize
@@ -509,7 +509,7 @@ fn a_file_that_may_not_be_written_is_refused() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let said = said.unwrap();
     assert!(said.starts_with("open ReadOnly: ") || said.starts_with("open Unreadable: "), "{said}");
-    assert!(said.contains("let the worker's user"), "{said}");
+    assert!(said.contains("allow the worker's user"), "{said}");
     assert_eq!(reopened(&path).unwrap().1.len(), 3);
 }
 

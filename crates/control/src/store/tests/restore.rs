@@ -14,7 +14,7 @@ fn orders(live: &mut Live, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// A folder with an open store of some commits, and a backup of an earlier state.
+/// Returns a folder with an open store of some commits, and a backup of an earlier state.
 fn backed_up() -> (tempfile::TempDir, Live, PathBuf, Shown) {
     let folder = tempfile::tempdir().unwrap();
     let mut live = Live::open(folder.path());

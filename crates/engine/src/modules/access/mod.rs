@@ -75,13 +75,10 @@ const DIRECTIVES: &[Directive] = &[
     Directive::new("allow", PLACES, Args::Exactly(1), "address | CIDR | unix: | all", |b, d| {
         rule(b, d, false)
     })
-    .doc(
-        "Lets an address, a network, `unix:` or `all` in; the first rule that fits a client \
-         decides.",
-    )
+    .doc("Allows an address, a network, `unix:` or `all`; the first rule that matches a client decides.")
     .example("allow 192.168.0.0/16;"),
     Directive::new("deny", PLACES, Args::Exactly(1), "address | CIDR | unix: | all", |b, d| rule(b, d, true))
-        .doc("Keeps an address, a network, `unix:` or `all` out: 403.")
+        .doc("Denies an address, a network, `unix:` or `all`: 403.")
         .example("deny all;"),
 ];
 

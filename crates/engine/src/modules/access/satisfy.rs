@@ -32,14 +32,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.access.satisfy, satisfy)
     })
     .default("all")
-    .doc(
-        "Whether all of allow/deny, auth_basic and access_by_lua must let a request in, or \
-         any one of them.",
-    )
+    .doc("Whether all of allow/deny, auth_basic and access_by_lua must allow a request, or any one of them.")
     .example("satisfy any;"),
     Directive::time("auth_delay", Contexts::HSL, |b| &mut b.settings().access.auth_delay_ms)
         .default("0s")
-        .doc("How long a 401 is held back, against the guessing of passwords.")
+        .doc("How long a 401 is delayed, to slow down password guessing.")
         .example("auth_delay 2s;"),
 ];
 

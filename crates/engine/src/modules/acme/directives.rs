@@ -9,7 +9,8 @@ use conf::{Diagnostic, Word};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("acme_issuer", Contexts::HTTP, Args::Block(1, 1), "name { … }", issuer)
-        .doc("A server that issues certificates by ACME (RFC 8555): its directory, and what it is told about us.")
+        .doc("Declares a server that issues certificates by ACME (RFC 8555): its directory URL and the account's \
+             data.")
         .example("acme_issuer example { uri https://acme.example.com/directory; accept_terms_of_service; }"),
     Directive::new(
         "acme_certificate",
@@ -22,8 +23,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "Orders the server's certificate from an issuer, renews it, and gives it to \
          `ssl_certificate $acme_certificate`. Without identifiers the names of server_name count; `.example.com` is \
          example.com and www.example.com. key= is ecdsa:256 (the default), ecdsa:384, ecdsa:521, rsa:2048, rsa:3072 \
-         or rsa:4096. With keys= or ask= each host has a certificate of its own, which is ordered when a handshake \
-         names it: if it is a key in the table of the switch with this variable, or if a server answers \
+         or rsa:4096. With keys= or ask= each host gets a certificate of its own, ordered when a handshake first \
+         names it: if the host is a key in the table of the switch with this variable, or if a server answers \
          URL?domain=HOST with a status of 200 to 299.",
     )
     .example("acme_certificate example shop.example.com;"),
@@ -75,7 +76,8 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
     })
     .default("http-01")
     .doc(
-        "How the issuer is shown that a name is ours: http-01 by a text over HTTP at port 80 (any server of the \
+        "How we prove to the issuer that we control a name: http-01 by a text over HTTP at port 80 (any server of \
+         the \
          address answers), tls-alpn-01 in a handshake at port 443, dns-01 by a record that dns_update or dns_hook sets.",
     )
     .example("challenge tls-alpn-01;"),
@@ -84,7 +86,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         Ok(())
     })
     .default("off")
-    .doc("Puts the first name into the subject of the order, too.")
+    .doc("Also puts the first name into the subject of the certificate request.")
     .example("common_name_in_csr on;"),
     Directive::new("contact", Contexts::ACME_ISSUER, Args::AtLeast(1), "URL …", |b, d| {
         for word in &d.args {
@@ -95,7 +97,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         }
         Ok(())
     })
-    .doc("How the issuer reaches the owner of the account: mail addresses, or other URLs.")
+    .doc("How the issuer can reach the account's owner: mail addresses or other URLs.")
     .example("contact admin@example.com;"),
     Directive::new("dns_hook", Contexts::ACME_ISSUER, Args::AtLeast(1), "program [argument …]", |b, d| {
         let mut words = vec![b.conf_path(&d.args[0])?.display().to_string()];
@@ -109,7 +111,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
     .doc(
         "The program that sets records for the challenge dns-01, without a shell: PROGRAM ARGUMENT … present NAME VALUE, \
          and cleanup instead of present when the issuer has asked. It runs as the worker's user for at most two \
-         minutes, and exits with 0 once the record can be asked for.",
+         minutes, and must exit with 0 once the record can be resolved.",
     )
     .example("dns_hook /usr/local/bin/set-record --zone example.com;"),
     Directive::new(
@@ -125,9 +127,9 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         },
     )
     .doc(
-        "The name server that takes the records of the challenge dns-01 by updates of their zone (RFC 2136), signed with \
-         the key in a file as `tsig-keygen` writes it (TSIG). Without zone= the server is asked which zone a name is in; \
-         wait= is how long it takes other name servers of the zone to have a record.",
+        "The name server that records of the challenge dns-01 are sent to, by dynamic updates of their zone (RFC \
+         2136), signed with a TSIG key from a file in the format that `tsig-keygen` prints. Without zone= the server \
+         is asked which zone a name is in; wait= is how long the zone's other name servers need to pick up a record.",
     )
     .example("dns_update 192.0.2.53 key=acme.key zone=example.com wait=5s;"),
     Directive::new(
@@ -151,7 +153,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         },
     )
     .doc(
-        "Binds the account to one that the issuer knows by other ways: the key's name, and a file with the key in \
+        "Binds the account to an existing account at the issuer: the key's identifier, and a file with the key in \
          base64url, or data: with the key itself.",
     )
     .example("external_account_key kid-1 eab.key;"),
@@ -165,7 +167,8 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         Ok(())
     })
     .default("20")
-    .doc("How many orders are made in an hour for hosts that only handshakes name (keys= and ask= of acme_certificate).")
+    .doc("The maximum number of orders in an hour for hosts that only handshakes name (keys= and ask= of \
+         acme_certificate).")
     .example("on_demand_limit 50;"),
     Directive::new("profile", Contexts::ACME_ISSUER, Args::Between(1, 2), "name [require]", |b, d| {
         let required = match d.args.get(1) {
@@ -179,8 +182,8 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "The profile of certificates that is asked for, if the issuer has it; with require none is ordered \
-         otherwise.",
+        "The certificate profile to request, if the issuer offers it; with `require`, nothing is ordered if it does \
+         not.",
     )
     .example("profile shortlived;"),
     Directive::new("ssl_trusted_certificate", Contexts::ACME_ISSUER, Args::Exactly(1), "file", |b, d| {
@@ -189,7 +192,7 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         last(b).trusted = Some(file);
         Ok(())
     })
-    .doc("The authorities that the issuer's own server is verified with; without it, the system's.")
+    .doc("The certificate authorities that the issuer's server is verified with; the system's by default.")
     .example("ssl_trusted_certificate ca.pem;"),
     Directive::new("ssl_verify", Contexts::ACME_ISSUER, Args::Flag, "on | off", |b, d| {
         last(b).verify = b.flag(d)?;
@@ -206,15 +209,15 @@ pub(super) const OF_ISSUERS: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "The folder for the account, keys and certificates, below the prefix; without it, acme_NAME there. It is made for the worker's user alone. \
-         off keeps them in memory, and orders anew after a restart.",
+        "The folder for the account, keys and certificates, below the prefix; without it, acme_NAME there. It is \
+         created readable by the worker's user only. off keeps them in memory and orders again after a restart.",
     )
     .example("state_path /var/lib/pointsman/acme;"),
     Directive::new("accept_terms_of_service", Contexts::ACME_ISSUER, Args::Exactly(0), "", |b, _| {
         last(b).accepts_terms = true;
         Ok(())
     })
-    .doc("Agrees to the issuer's terms of service. Most issuers ask for it.")
+    .doc("Agrees to the issuer's terms of service. Most issuers require it.")
     .example("accept_terms_of_service;"),
 ];
 

@@ -99,7 +99,7 @@ fn read_key(b: &Builder<'_>, word: &Word, path: &str) -> Result<Key, Diagnostic>
     let file = read_file(b, &Word { value: path.into(), ..word.clone() }, "TSIG key")?;
     parse_key(file.bytes()).map_err(|why| {
         Diagnostic::error(word.span, format!("the TSIG key \"{}\" cannot be used: {why}", file.name)).help(
-            "it is to be as `tsig-keygen` writes it: key \"acme\" { algorithm hmac-sha256; secret \"…\"; };",
+            "use the format that `tsig-keygen` prints: key \"acme\" { algorithm hmac-sha256; secret \"…\"; };",
         )
     })
 }

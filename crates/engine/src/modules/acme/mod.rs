@@ -125,7 +125,7 @@ pub struct Issuer {
 pub struct Wanted {
     /// The issuer: an index into [`AcmeSettings::issuers`].
     pub issuer: usize,
-    /// What it is for.
+    /// The names that it is valid for.
     pub identifiers: Vec<Identifier>,
     /// The kind of its key.
     pub key: KeyKind,
@@ -133,7 +133,7 @@ pub struct Wanted {
     pub id: Arc<str>,
 }
 
-/// What allows a certificate for a name that only a handshake has.
+/// The permission for a certificate of a name that only a handshake has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// `ask=`: a server that is asked, an http or https address.
@@ -149,7 +149,7 @@ pub struct OnDemand {
     pub issuer: usize,
     /// The kind of the certificates' keys.
     pub key: KeyKind,
-    /// What allows one.
+    /// The permission that it needs.
     pub permission: Permission,
     /// Issuer and kind of key as a text: by it certificates are found in other configurations.
     pub id: Arc<str>,
@@ -163,7 +163,7 @@ impl OnDemand {
     }
 }
 
-/// What a certificate says of itself, as far as its renewal needs it.
+/// The facts of a certificate that its renewal needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// From when on it is valid, in seconds since the epoch.
@@ -197,18 +197,18 @@ enum Certificates {
     OnDemand(usize),
 }
 
-/// What the configuration says of ACME.
+/// The configuration of ACME.
 #[derive(Clone, Debug, Default)]
 pub struct AcmeSettings {
     /// The issuers.
     pub issuers: Vec<Issuer>,
     /// The certificates, each once.
     pub certificates: Vec<Wanted>,
-    /// What is ordered when handshakes name it, each once.
+    /// Certificates that are ordered when handshakes name them, each once.
     pub on_demand: Vec<OnDemand>,
     /// What a server has, by its index.
     servers: Vec<(usize, Certificates)>,
-    /// What changes meanwhile.
+    /// The parts that change meanwhile.
     pub live: AcmeLive,
     written: Vec<Written>,
 }

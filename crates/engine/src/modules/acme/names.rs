@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-/// What a certificate is for.
+/// A name or address that a certificate is valid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identifier {
     /// A host, in lower case.

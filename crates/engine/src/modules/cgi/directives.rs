@@ -21,7 +21,8 @@ macro_rules! gateway_directives {
                 "address",
                 |b, d| read_pass(b, d, $kind),
             )
-            .doc("The application server that requests go to: a group, host:port or unix:/path; or all of it in variables.")
+            .doc("The application server that requests are passed to: a group, host:port or unix:/path; may contain \
+                 variables.")
             .example($pass),
             Directive::new(
                 concat!($prefix, "_param"),
@@ -31,8 +32,8 @@ macro_rules! gateway_directives {
                 |b, d| param(b, d, $kind),
             )
             .doc(
-                "A parameter for the application; one whose name is HTTP_… stands for the client's field of that name, and \
-                 keeps it away if its value is empty. Those written at one level replace all of the outer one's.",
+                "A parameter for the application; one named HTTP_… replaces the client's field of that name, and \
+                 removes it if its value is empty. Parameters at one level replace all of those of the outer level.",
             )
             .example(concat!($prefix, "_param SCRIPT_FILENAME $document_root$fastcgi_script_name;")),
         ];
@@ -47,12 +48,12 @@ pub(super) const FASTCGI: &[Directive] = &[
         let name = d.args[0].text().to_vec().into_boxed_slice();
         once(PassKind::FastCgi.settings(b.settings()).cgi.index.write(name), d)
     })
-    .doc("The file that $fastcgi_script_name has behind a slash at its end.")
+    .doc("The file name that $fastcgi_script_name appends to a URI that ends in a slash.")
     .example("fastcgi_index index.php;"),
     Directive::new("fastcgi_split_path_info", Contexts::HSL, Args::Exactly(1), "regex", split)
         .doc(
-            "A regular expression with two groups: the first is $fastcgi_script_name, the second $fastcgi_path_info. A URI that \
-             it does not match is the script's name whole.",
+            "A regular expression with two groups: the first is $fastcgi_script_name, the second $fastcgi_path_info. \
+             A URI that it does not match is the script's name as a whole.",
         )
         .example("fastcgi_split_path_info ^(.+?\\.php)(/.*)$;"),
     Directive::flag("fastcgi_keep_conn", Contexts::HSL, |b| {
@@ -67,7 +68,7 @@ pub(super) const FASTCGI: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "A text that makes a response invalid if it comes on the server's error stream before the head; see \
+        "A text that makes a response invalid if it is found in the server's error stream before the head; see \
          fastcgi_next_upstream.",
     )
     .example("fastcgi_catch_stderr \"PHP Fatal error\";"),
@@ -75,7 +76,7 @@ pub(super) const FASTCGI: &[Directive] = &[
         b.size(&d.args[0]).map(drop)
     })
     .default("0")
-    .doc("Has no effect: on Linux it has none in nginx either.")
+    .doc("Has no effect: on Linux, it has none in nginx either.")
     .example("fastcgi_send_lowat 0;"),
 ];
 
@@ -85,7 +86,7 @@ pub(super) const UWSGI: &[Directive] = &[
         modifier(b, d, |settings| &mut settings.modifier1)
     })
     .default("0")
-    .doc("The first modifier of a request: which of the server's plugins it is for.")
+    .doc("The first modifier of a request, which selects the server's plugin.")
     .example("uwsgi_modifier1 5;"),
     Directive::new("uwsgi_modifier2", Contexts::HSL, Args::Exactly(1), "number", |b, d| {
         modifier(b, d, |settings| &mut settings.modifier2)
@@ -97,7 +98,7 @@ pub(super) const UWSGI: &[Directive] = &[
         let text = d.args[0].text().to_vec().into_boxed_slice();
         once(PassKind::Uwsgi.settings(b.settings()).cgi.string.write(text), d)
     })
-    .doc("Bytes that follow the parameters of a request, for modifiers that take any.")
+    .doc("Bytes sent after the parameters of a request, for modifiers that use them.")
     .example("uwsgi_string text;"),
 ];
 

@@ -25,7 +25,7 @@ pub static FASTCGI_MODULE: Module = Module::new(
         cache_directives!(
             "fastcgi",
             PassKind::FastCgi,
-            "The key of a response. It has no default, and is needed."
+            "The key of a cached response. It has no default and must be set."
         ),
     ],
 );
@@ -42,7 +42,7 @@ pub static UWSGI_MODULE: Module = Module::new(
         cache_directives!(
             "uwsgi",
             PassKind::Uwsgi,
-            "The key of a response. It has no default, and is needed."
+            "The key of a cached response. It has no default and must be set."
         ),
         ssl_directives!("uwsgi", PassKind::Uwsgi, "the host of uwsgi_pass"),
     ],
@@ -56,6 +56,10 @@ pub static SCGI_MODULE: Module = Module::new(
         head_directives!("scgi", PassKind::Scgi),
         connection_directives!("scgi", PassKind::Scgi, GATEWAY_WORDS),
         body_directives!("scgi", PassKind::Scgi),
-        cache_directives!("scgi", PassKind::Scgi, "The key of a response. It has no default, and is needed."),
+        cache_directives!(
+            "scgi",
+            PassKind::Scgi,
+            "The key of a cached response. It has no default and must be set."
+        ),
     ],
 );

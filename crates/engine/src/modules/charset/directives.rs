@@ -17,24 +17,25 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("source_charset", Contexts::HSLI, Args::Exactly(1), "charset", |b, d| {
         charset(b, d, |settings| &mut settings.source)
     })
-    .doc("The charset that bodies have whose type does not say one. If it is not that of charset, they are converted by a charset_map.")
+    .doc("The charset of bodies whose Content-Type names none. If it differs from that of `charset`, bodies are \
+         converted by a charset_map.")
     .example("source_charset utf-8;"),
     Directive::new("charset_map", Contexts::HTTP, Args::Block(2, 2), "charset1 charset2 { … }", charset_map)
         .doc(
-            "Which bytes of one charset are which of another, in hexadecimal; it is read both ways. If the second one is utf-8, \
-             its characters may have up to three bytes.",
+            "Maps bytes of one charset to bytes of another, in hexadecimal; it is used in both directions. If the \
+             second one is utf-8, its characters may have up to three bytes.",
         )
         .example("charset_map koi8-r utf-8 { 80 E282AC; C0 D18E; }"),
     Directive::flag("override_charset", Contexts::HSLI, |b| &mut b.settings().filters.charset.override_own)
         .default("off")
-        .doc("Whether the answers of upstreams that say another charset are converted too.")
+        .doc("Whether upstream responses that name another charset are converted too.")
         .example("override_charset on;"),
     Directive::new("charset_types", Contexts::HSL, Args::AtLeast(1), "mime-type ...", |b, d| {
         let types = media_types::read(b, d);
         b.write(d, |s| &mut s.filters.charset.types, types)
     })
     .default("text/html text/xml text/plain text/vnd.wap.wml application/javascript application/rss+xml")
-    .doc("The types to which charset adds the charset, beside text/html; * is all.")
+    .doc("The media types that `charset` applies to, besides text/html; * is all.")
     .example("charset_types text/css application/json;"),
 ];
 

@@ -143,9 +143,8 @@ const DIRECTIVES: &[Directive] = &[
     )
     .default("unix:run/pointsman.sock")
     .doc(
-        "The UNIX-domain socket where the pointsman command and other programs give orders, \
-         with mode= and group= of its file; off opens none. Without it: run/pointsman.sock, \
-         for the owner alone.",
+        "The UNIX-domain socket where the pointsman command and other programs send orders, with mode= and group= of \
+         its file; off opens none. The default is run/pointsman.sock, for its owner only.",
     )
     .example("control unix:run/pointsman.sock mode=0660 group=ops;"),
     Directive::new("control_api", Contexts::LOCATION, Args::Exactly(0), "", |b, d| {
@@ -156,8 +155,8 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "Answers with the control API in this location, behind the location's own access \
-         rules. Requests without a token of control_tokens must name the server in Host: \
+        "Serves the control API in this location, subject to the location's access rules. Requests without a token \
+         of control_tokens must name the server in Host: \
          localhost, an IP address of this machine, or a server_name without wildcards.",
     )
     .example("control_api;"),
@@ -169,9 +168,9 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "Serves the dashboard in this location, whose name ends in a slash, behind the location's \
-         own access rules: one page that shows routes, traffic, servers and what happened, and acts \
-         with an operator's rights. One logs in with a token of control_tokens.",
+        "Serves the dashboard in this location, whose name ends in a slash, subject to the location's access rules: \
+         one page that shows routes, traffic, servers and events, and lets operators act. People log in with a token \
+         of control_tokens.",
     )
     .example("control_ui;"),
     Directive::new(
@@ -183,8 +182,8 @@ const DIRECTIVES: &[Directive] = &[
     )
     .doc(
         "A file of `name:role:sha256` lines, beside the configuration file unless its path \
-         is absolute: who may use control_api with a bearer token, or log in at control_ui, as viewer \
-         or operator, and the SHA-256 of the token in hexadecimal digits. `name:role:certificate:sha256` \
+         is absolute: who may use control_api with a bearer token, or log in at control_ui, as viewer or operator; \
+         the third field is the SHA-256 of the token in hexadecimal digits. `name:role:certificate:sha256` \
          names a client certificate that `ssl_verify_client` has verified, by its own SHA-256, \
          and `name:role:subject:DN` any such certificate by its subject, as $ssl_client_s_dn \
          shows it.",
@@ -198,11 +197,11 @@ const DIRECTIVES: &[Directive] = &[
         server_orders::read,
     )
     .doc(
-        "The addresses that orders over HTTP (control_api) may bring into a group: networks, and \
-         sockets whose path may have `*` for any text without a slash. Without it: the networks \
-         (/24, or /64 of IPv6; loopback is one) of the servers that the configuration has in \
-         that group, and no sockets but its own. Orders at the control socket may name any \
-         other server. No order may name the control socket, the handover socket, an address \
+        "The addresses that orders over HTTP (control_api) may add to a group: networks, and UNIX-domain sockets \
+         whose path may have `*` for any text without a slash. The default is the networks (/24, or /64 for IPv6; \
+         loopback is one) of the group's servers in the configuration, and no sockets but those of the group. Orders \
+         at the control socket may add any other server. No order may name the control socket, the handover socket, \
+         an address \
          where this server listens, or a multicast or broadcast address.",
     )
     .example("server_orders 10.0.0.0/16 unix:/run/app-*.sock;"),
@@ -214,11 +213,11 @@ const DIRECTIVES: &[Directive] = &[
         notify::read,
     )
     .doc(
-        "Where the hash of the newest commit of each switch, and of the groups, is sent: after each commit, and when a \
-         process begins. What is kept there shows a history that was cut off or put back (docs/backups.md). A URL gets a \
-         POST with JSON for each, in their order, again and again until it answers 2xx (each within timeout=, by default \
-         5s); syslog gets a message (RFC 5424, over UDP or a UNIX-domain socket), which may be lost. May be given several \
-         times. No order waits for it.",
+        "Where the hash of the newest commit of each switch, and of the groups, is sent after each commit and when a \
+         process starts. A copy kept elsewhere reveals a history that was truncated or restored (docs/backups.md). A \
+         URL gets a POST with JSON for each commit, in order, repeated until it answers 2xx (each try within \
+         timeout=, by default 5s); syslog gets a message (RFC 5424, over UDP or a UNIX-domain socket), which may be \
+         lost. May be given several times. No order waits for it.",
     )
     .example("notify http://127.0.0.1:8500/heads;"),
 ];
@@ -309,12 +308,12 @@ fn problem(status: u16) -> Vec<u8> {
     format!(r#"{{"code":"{code}","text":"{text}","remedy":"{remedy}"}}"#).into_bytes()
 }
 
-/// The content handler of `control_api`.
+/// Returns the content handler of `control_api`.
 fn api(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
     serve(exchange, ControlFace::Api)
 }
 
-/// The content handler of `control_ui`.
+/// Returns the content handler of `control_ui`.
 fn dashboard(exchange: &mut Exchange, _: &mut Env<'_>) -> Verdict {
     serve(exchange, ControlFace::Dashboard)
 }

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_is_any_text_of_one_name() {
+    fn a_star_matches_text_within_a_path_segment() {
         let orders =
             ServerOrders { sockets: vec!["/run/app-*".into(), "/srv/*/s.sock".into()], ..Default::default() };
         for (path, is_allowed) in [

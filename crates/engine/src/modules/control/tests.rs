@@ -42,7 +42,7 @@ fn faults_of_the_socket() {
 }
 
 #[test]
-fn what_orders_may_name_is_networks_and_sockets() {
+fn server_orders_takes_networks_and_sockets() {
     assert!(config_of("").control.server_orders.is_none());
     let config = config_of("http { server_orders 10.0.0.0/8 2001:db8::/32 unix:/run/app-*; }");
     let orders = config.control.server_orders.as_ref().unwrap();
@@ -96,7 +96,7 @@ fn certificates_are_found_by_themselves_and_then_by_their_subject() {
 }
 
 #[test]
-fn a_bad_line_of_tokens_is_named_with_its_file() {
+fn an_invalid_token_line_is_reported_with_its_file() {
     for (file, fault) in [
         ("ops:operator".to_owned(), "a line of tokens is not name:role:sha256 in /t:1"),
         (format!("#\n#\nops:operator:{A}:x"), "a line of tokens is not name:role:sha256 in /t:3"),

@@ -19,7 +19,7 @@ impl Role {
     pub const ALL: [(&'static str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role::Operator)];
 }
 
-/// What a caller proves its name with.
+/// The proof of a caller's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A bearer token with this SHA-256.
@@ -37,7 +37,7 @@ pub struct Token {
     pub name: Box<str>,
     /// The rights that it gives.
     pub role: Role,
-    /// What proves it.
+    /// Its proof.
     pub credential: Credential,
 }
 

@@ -14,7 +14,7 @@ pub(super) const BLOCKS: &[Directive] = &[
         b.block_in(d, Contexts::HTTP, 0);
         Ok(())
     })
-    .doc("Everything about HTTP.")
+    .doc("Contains the configuration of the HTTP server.")
     .example("http { server { listen 8080; } }"),
     Directive::new("server", Contexts::HTTP, Args::Block(0, 0), "{ … }", server)
         .doc("A virtual server.")
@@ -185,7 +185,7 @@ fn check_nesting(
     Ok(())
 }
 
-/// nginx does not start without `events`; `http` may be missing there, and then nothing is served.
+/// Checks that there is `events`, without which nginx does not start; `http` may be missing, and then nothing is served.
 pub(super) fn finish(b: &mut Builder<'_>) {
     if !b.draft.main.has_events {
         let fault = Diagnostic::error(None, "no \"events\" section in configuration");

@@ -49,13 +49,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("75s")
     .doc(
-        "How long an idle client connection stays open; the second time is told to the \
-         client.",
+        "How long an idle client connection stays open; the second value is sent to the client in the Keep-Alive \
+         field.",
     )
     .example("keepalive_timeout 65s 60s;"),
     Directive::number("keepalive_requests", Contexts::HSL, |b| &mut b.settings().core.keepalive.requests)
         .default("1000")
-        .doc("How many requests one client connection may carry.")
+        .doc("The maximum number of requests on one client connection.")
         .example("keepalive_requests 1000;"),
     Directive::new(
         "keepalive_disable",
@@ -66,20 +66,19 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("msie6")
     .doc(
-        "Browsers whose connections are not kept after a POST (msie6) or at all (safari); \
-         none by name.",
+        "Browsers whose connections are not kept alive after a POST (msie6) or at all (safari); `none` disables \
+         this.",
     )
     .example("keepalive_disable none;"),
     Directive::time("keepalive_min_timeout", Contexts::HSL, |b| &mut b.settings().core.keepalive.min_ms)
         .default("0")
         .doc(
-            "How long an idle client connection is left open also when the worker process ends \
-         or makes room.",
+            "How long an idle client connection stays open even if the worker process ends or needs its slot.",
         )
         .example("keepalive_min_timeout 3s;"),
     Directive::time("keepalive_time", Contexts::HSL, |b| &mut b.settings().core.keepalive.time_ms)
         .default("1h")
-        .doc("How long one client connection may be used.")
+        .doc("The maximum time for which one client connection is used.")
         .example("keepalive_time 1h;"),
     Directive::new("server_tokens", Contexts::HSL, Args::Exactly(1), "on | off | build", |b, d| {
         let tokens = match &**d.args[0].text() {
@@ -90,21 +89,21 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.core.server_tokens, tokens)
     })
     .default("on")
-    .doc("Whether the Server field and the error pages tell the version.")
+    .doc("Whether the Server field and the error pages show the version.")
     .example("server_tokens off;"),
     Directive::flag("chunked_transfer_encoding", Contexts::HSL, |b| {
         &mut b.settings().core.chunked_transfer_encoding
     })
     .default("on")
-    .doc("Whether an answer of unknown length is chunked for HTTP/1.1 clients.")
+    .doc("Whether responses of unknown length use chunked transfer encoding for HTTP/1.1 clients.")
     .example("chunked_transfer_encoding off;"),
     Directive::flag("log_subrequest", Contexts::HSL, |b| &mut b.settings().core.log_subrequest)
         .default("off")
-        .doc("Whether requests inside others (`auth_request`, `mirror`, `ngx.location.capture`) are logged.")
+        .doc("Whether subrequests (`auth_request`, `mirror`, `ngx.location.capture`) are logged.")
         .example("log_subrequest on;"),
     Directive::flag("absolute_redirect", Contexts::HSL, |b| &mut b.settings().core.absolute_redirect)
         .default("on")
-        .doc("Whether redirects made here carry scheme and host.")
+        .doc("Whether redirects that the server generates include scheme and host.")
         .example("absolute_redirect off;"),
     Directive::flag("server_name_in_redirect", Contexts::HSL, |b| {
         &mut b.settings().core.server_name_in_redirect
@@ -117,7 +116,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("server_name_in_redirect on;"),
     Directive::flag("port_in_redirect", Contexts::HSL, |b| &mut b.settings().core.port_in_redirect)
         .default("on")
-        .doc("Whether redirects carry the port.")
+        .doc("Whether redirects include the port.")
         .example("port_in_redirect off;"),
     Directive::size("client_max_body_size", Contexts::HSL, |b| &mut b.settings().core.body.max_size)
         .default("1m")
@@ -129,7 +128,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("client_body_buffer_size 64k;"),
     Directive::time("client_body_timeout", Contexts::HSL, |b| &mut b.settings().core.body.timeout_ms)
         .default("60s")
-        .doc("The longest silence while a request body is read.")
+        .doc("The longest time between two reads of a request body.")
         .example("client_body_timeout 30s;"),
     Directive::new(
         "client_body_temp_path",
@@ -164,8 +163,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("off")
     .doc(
-        "Whether every request body goes to a file: off; on, and the file stays; clean, and \
-         it goes with the request.",
+        "Whether every request body is written to a file: off; on keeps the file; clean removes it with the request.",
     )
     .example("client_body_in_file_only clean;"),
     Directive::flag("client_body_in_single_buffer", Contexts::HSL, |b| {
@@ -173,13 +171,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Whether a request body is kept in one piece of memory; here it always is, while it \
-         fits.",
+        "Whether a request body is kept in a single buffer; here it always is, if it fits.",
     )
     .example("client_body_in_single_buffer on;"),
     Directive::time("send_timeout", Contexts::HSL, |b| &mut b.settings().core.send.timeout_ms)
         .default("60s")
-        .doc("The longest silence while an answer is sent.")
+        .doc("The longest time between two writes of a response.")
         .example("send_timeout 30s;"),
     Directive::flag("tcp_nodelay", Contexts::HSL, |b| &mut b.settings().core.send.tcp_nodelay)
         .default("on")
@@ -187,17 +184,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("tcp_nodelay off;"),
     Directive::flag("tcp_nopush", Contexts::HSL, |b| &mut b.settings().core.send.tcp_nopush)
         .default("off")
-        .doc("Whether the head goes out in one segment with the beginning of a file.")
+        .doc("Whether the response head is sent in one segment with the beginning of a file.")
         .example("tcp_nopush on;"),
     Directive::size("postpone_output", Contexts::HSL, |b| &mut b.settings().core.send.postpone_output)
         .default("1460")
-        .doc("An answer is sent when so many bytes are there, or when it ends or is flushed.")
+        .doc("A response is sent once this many bytes have been collected, or when it ends or is flushed.")
         .example("postpone_output 0;"),
     Directive::size("sendfile_max_chunk", Contexts::HSL, |b| &mut b.settings().core.send.sendfile_max_chunk)
         .default("2m")
         .doc(
-            "The most that one call sends of a file, so that one fast connection leaves room for \
-         the others.",
+            "The most that one call sends of a file, so that one fast connection does not hold up the others.",
         )
         .example("sendfile_max_chunk 512k;"),
     Directive::new("output_buffers", Contexts::HSL, Args::Exactly(2), "number size", |b, d| {
@@ -207,8 +203,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("2 32k")
     .doc(
-        "In nginx, the buffers that files are read into where sendfile is off; here files \
-         need none or one.",
+        "In nginx, the buffers for reading files where sendfile is off; here at most one is needed.",
     )
     .example("output_buffers 2 32k;"),
     Directive::flag("reset_timedout_connection", Contexts::HSL, |b| {
@@ -240,17 +235,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("on")
     .doc(
-        "Whether the rest of what a client sends is read before its connection is closed: \
-         off, on, always.",
+        "Whether a client's remaining data is read before its connection is closed: off, on (if there may be any), \
+         always.",
     )
     .example("lingering_close on;"),
     Directive::time("lingering_time", Contexts::HSL, |b| &mut b.settings().core.send.lingering_time_ms)
         .default("30s")
-        .doc("For how long at most that is done.")
+        .doc("The longest time for which a client's remaining data is read before its connection is closed.")
         .example("lingering_time 30s;"),
     Directive::time("lingering_timeout", Contexts::HSL, |b| &mut b.settings().core.send.lingering_timeout_ms)
         .default("5s")
-        .doc("How long to wait for more of it.")
+        .doc("How long to wait for more of a client's remaining data before its connection is closed.")
         .example("lingering_timeout 5s;"),
     Directive::new(
         "resolver",
@@ -259,7 +254,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "address ... [valid=time] [ipv4=on|off] [ipv6=on|off]",
         resolver,
     )
-    .doc("The name servers for host names that are known only at run time.")
+    .doc("The name servers that resolve host names at run time.")
     .example("resolver 127.0.0.53 valid=30s ipv6=off;"),
     Directive::time("resolver_timeout", Contexts::HSL, |b| &mut b.settings().core.resolver_timeout_ms)
         .default("30s")

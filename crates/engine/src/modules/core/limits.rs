@@ -26,11 +26,14 @@ settings! {
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::time("client_header_timeout", Contexts::HS, |b| &mut b.settings().core.head.timeout_ms)
         .default("60s")
-        .doc("How long a client may take to send a request's head.")
+        .doc("The longest time for reading a request's head.")
         .example("client_header_timeout 20s;"),
     Directive::size("client_header_buffer_size", Contexts::HS, |b| &mut b.settings().core.head.buffer_size)
         .default("1k")
-        .doc("The buffer for an ordinary request head.")
+        .doc(
+            "The size of the buffer for a request's head; a head that does not fit uses \
+             large_client_header_buffers.",
+        )
         .example("client_header_buffer_size 2k;"),
     Directive::new("large_client_header_buffers", Contexts::HS, Args::Exactly(2), "number size", |b, d| {
         let pair = (b.number(&d.args[0])?, b.size(&d.args[1])?);
@@ -40,25 +43,22 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.core.head.large_buffers, pair)
     })
     .default("4 8k")
-    .doc(
-        "How many buffers, and how large, for a request head that does not fit; one line \
-         must fit into one.",
-    )
+    .doc("The number and size of buffers for a large request head; each line must fit into one buffer.")
     .example("large_client_header_buffers 4 16k;"),
     Directive::number("max_headers", Contexts::HS, |b| &mut b.settings().core.head.max_fields)
         .default("1000")
-        .doc("How many header fields a request may have; one with more is refused.")
+        .doc("The maximum number of header fields in a request; a request with more is refused.")
         .example("max_headers 200;"),
     Directive::flag("ignore_invalid_headers", Contexts::HS, |b| &mut b.settings().core.head.ignore_invalid)
         .default("on")
-        .doc("Whether header fields with odd names are dropped instead of refused.")
+        .doc("Whether header fields with invalid names are ignored; otherwise they are passed on.")
         .example("ignore_invalid_headers off;"),
     Directive::flag("underscores_in_headers", Contexts::HS, |b| &mut b.settings().core.head.underscores)
         .default("off")
-        .doc("Whether header fields with underscores in their names are kept.")
+        .doc("Whether header fields may have underscores in their names; otherwise such names are invalid.")
         .example("underscores_in_headers on;"),
     Directive::flag("merge_slashes", Contexts::HS, |b| &mut b.settings().core.head.merge_slashes)
         .default("on")
-        .doc("Whether several slashes in a path count as one.")
+        .doc("Whether adjacent slashes in a path are merged into one.")
         .example("merge_slashes off;"),
 ];

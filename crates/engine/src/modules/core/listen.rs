@@ -20,13 +20,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .doc(
         "An address to listen on: port, address:port, [IPv6]:port or unix:path, with \
          default_server and socket options. With proxy_protocol each connection begins with a header \
-         of the PROXY protocol, version 1 or 2; with ssl they are TLS. Both hold for all servers of the address, \
-         and so does http2, which is deprecated: see the directive of that name.",
+         of the PROXY protocol, version 1 or 2; with ssl, connections use TLS. Both apply to all servers of the \
+         address, and so does http2, which is deprecated: see the directive of that name.",
     )
     .example("listen 127.0.0.1:8080 default_server;"),
     Directive::new("server_name", Contexts::SERVER, Args::AtLeast(1), "name ...", server_name)
         .default(r#""""#)
-        .doc("The hosts this server answers for: exact, *.example.com, www.example.*, or ~regex.")
+        .doc("The host names of this server: exact, *.example.com, www.example.*, or ~regex.")
         .example("server_name shop.example.com *.shop.example.com;"),
 ];
 
@@ -105,7 +105,7 @@ fn port_range(word: &Word) -> Result<Vec<String>, Diagnostic> {
     Ok((first..=last).map(|port| format!("{host}{port}")).collect())
 }
 
-/// One option; those that set something about the socket imply `bind`, as in nginx.
+/// Returns one option; those that set something about the socket imply `bind`, as in nginx.
 fn option(draft: &mut ListenDraft, word: &Word) -> Result<(), Diagnostic> {
     let text = word.str()?;
     let (name, value) = match text.split_once('=') {

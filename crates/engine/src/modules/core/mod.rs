@@ -314,7 +314,7 @@ pub fn choose_server(exchange: &mut Exchange, env: &mut Env<'_>) {
     exchange.route.location = config.server(exchange.route.server).scope;
 }
 
-/// The variables that a regular expression's named groups define take their values.
+/// Sets the variables that a regular expression's named groups define.
 pub fn keep_named_captures(exchange: &mut Exchange, config: &Config, regex: &crate::regex::Regex) {
     for (group, name) in regex.names() {
         let Some(id) = config.variables.find(&name.to_ascii_lowercase()) else { continue };

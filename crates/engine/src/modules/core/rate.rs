@@ -35,15 +35,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("0")
     .doc(
-        "Bytes a second that an answer is sent with, variables in it too; 0 is without \
-         limit. `set $limit_rate` does it by request.",
+        "The rate in bytes per second at which a response is sent; may contain variables; 0 is no limit. `set \
+         $limit_rate` sets it for one request.",
     )
     .example("limit_rate 500k;"),
     Directive::new("limit_rate_after", Contexts::HSLI, Args::Exactly(1), "size", |b, d| {
         amount(b, d, |s| &mut s.core.send.limit_rate_after)
     })
     .default("0")
-    .doc("How much of an answer is sent before `limit_rate` begins, variables in it too.")
+    .doc("How much of a response is sent before `limit_rate` applies; may contain variables.")
     .example("limit_rate_after 1m;"),
 ];
 

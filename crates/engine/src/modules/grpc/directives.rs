@@ -13,16 +13,16 @@ pub(super) const GRPC: &[Directive] = &[
         |b, d| read_pass(b, d, PassKind::Grpc),
     )
     .doc(
-        "Where gRPC requests go: a group, host:port or unix:/path, perhaps behind grpc:// or, for TLS, grpcs://; or all of it in \
-         variables. Bodies and trailers are passed on both ways as they come.",
+        "Where gRPC requests are passed to: a group, host:port or unix:/path, optionally with grpc:// or, for TLS, \
+         grpcs://; may contain variables. Bodies and trailers are passed on in both directions as they arrive.",
     )
     .example("grpc_pass grpc://blue;"),
     Directive::new("grpc_set_header", Contexts::HSL, Args::Exactly(2), "field value", |b, d| {
         set_header(b, d, PassKind::Grpc)
     })
     .doc(
-        "A field sent to the gRPC server, in the place of the client's; an empty value sends none, and `Host` sets \
-         :authority. Fields written at one level replace all of the outer one's.",
+        "A field sent to the gRPC server instead of the client's; an empty value sends none, and `Host` sets \
+         :authority. Fields at one level replace all of those of the outer level.",
     )
     .example("grpc_set_header X-Real-IP $remote_addr;"),
 ];

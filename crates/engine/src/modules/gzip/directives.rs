@@ -27,15 +27,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.gzip.types, types)
     })
         .default("text/html")
-        .doc("The types of answers that are compressed, beside text/html; * is all.")
+        .doc("The media types of responses that are compressed, besides text/html; * is all.")
         .example("gzip_types text/css application/javascript application/json image/svg+xml;"),
     Directive::number("gzip_min_length", Contexts::HSL, |b| &mut b.settings().filters.gzip.min_length)
         .default("20")
-        .doc("Answers whose Content-Length says that they are shorter are not compressed.")
+        .doc("Responses with a smaller Content-Length are not compressed.")
         .example("gzip_min_length 1000;"),
     Directive::flag("gzip_vary", Contexts::HSL, |b| &mut b.settings().filters.gzip.vary)
         .default("off")
-        .doc("Answers that may be compressed say Vary: Accept-Encoding.")
+        .doc("Whether responses that may be compressed have the field Vary: Accept-Encoding.")
         .example("gzip_vary on;"),
     Directive::new("gzip_http_version", Contexts::HSL, Args::Exactly(1), "1.0 | 1.1", |b, d| {
         let version = match d.args[0].str()? {
@@ -46,7 +46,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.gzip.version, version)
     })
     .default("1.1")
-    .doc("The lowest version of HTTP whose requests get compressed answers.")
+    .doc("The lowest HTTP version of requests whose responses are compressed.")
     .example("gzip_http_version 1.0;"),
     Directive::new(
         "gzip_proxied",
@@ -57,12 +57,12 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("off")
     .doc(
-        "Which answers are compressed for requests that come through a proxy, as their Via field says: those that no \
-         cache keeps, for example.",
+        "Which responses are compressed for requests that came through a proxy, which their Via field shows: for \
+         example those that must not be cached.",
     )
     .example("gzip_proxied any;"),
     Directive::new("gzip_disable", Contexts::HSL, Args::AtLeast(1), "regex ...", disable)
-        .doc("Browsers, by their User-Agent, that get nothing compressed; msie6 is Internet Explorer 4 to 6.")
+        .doc("Browsers, by their User-Agent, that get no compressed responses; msie6 is Internet Explorer 4 to 6.")
         .example("gzip_disable msie6;"),
     Directive::new("gzip_window", Contexts::HSL, Args::Exactly(1), "size", |b, d| {
         let size = b.size(&d.args[0])?;
@@ -71,7 +71,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.gzip.window_bits, bits)
     })
     .default("32k")
-    .doc("How far back a compressor looks; it takes some memory for each answer.")
+    .doc("The compressor's window; larger ones take more memory for each response.")
     .example("gzip_window 16k;"),
     Directive::new("gzip_buffers", Contexts::HSL, Args::Exactly(2), "number size", |b, d| {
         let count = number(d.args[0].text()).filter(|count| *count > 0);
@@ -79,10 +79,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.size(&d.args[1]).map(drop)
     })
     .default("32 4k")
-    .doc("Has no effect: a compressor's buffer is as large as what comes out of it.")
+    .doc("Has no effect: a compressor's buffer grows with its output.")
     .example("gzip_buffers 16 8k;"),
     Directive::ignored("gzip_hash", Contexts::HSL, Apply::IgnoredSize)
-        .doc("Has no effect: the table of a compressor has the size that belongs to its level.")
+        .doc("Has no effect: the compression level determines the size of the hash table.")
         .example("gzip_hash 64k;"),
     Directive::new("gzip_static", Contexts::HSL, Args::Exactly(1), "on | off | always", |b, d| {
         let precompressed = Precompressed::read(&d.args[0])?;

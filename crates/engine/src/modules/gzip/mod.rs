@@ -19,7 +19,7 @@ use http::{Known, Version};
 /// The module. Which answers are compressed is for [`super::compression`] to say.
 pub static MODULE: Module = Module::new("gzip", &[directives::DIRECTIVES]);
 
-/// What must be so for an answer to a request that came through a proxy (`gzip_proxied`).
+/// The conditions for compressing the response to a request that came through a proxy (`gzip_proxied`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proxied {
     any: bool,
@@ -103,7 +103,7 @@ pub fn accepts(exchange: &Exchange, env: &Env<'_>) -> bool {
     fields.get(Known::Via).is_none() || accepts_proxied(exchange, env, *settings.proxied)
 }
 
-/// The same for a request that came through a proxy.
+/// Returns the same for a request that came through a proxy.
 fn accepts_proxied(exchange: &Exchange, env: &Env<'_>, rule: Proxied) -> bool {
     if rule.any || rule.auth && exchange.request.head.headers.has(Known::Authorization) {
         return true;

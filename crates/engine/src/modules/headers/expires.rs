@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn from_the_last_change() {
+    fn expires_counts_from_the_last_modification() {
         let hour_ago = Some(NOW_S as i64 - 3600);
         assert_eq!(resolved("+2h", true, hour_ago), (3600, Some(3600)));
         assert_eq!(resolved("30m", true, hour_ago), (-1800, None));

@@ -97,8 +97,7 @@ const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "Adds a field to answers with status 200, 201, 204, 206, 301 to 304, 307 and 308; \
-         `always` to all.",
+        "Adds a field to responses with status 200, 201, 204, 206, 301 to 304, 307 and 308; with `always`, to all.",
     )
     .example("add_header X-Frame-Options DENY always;"),
     Directive::new("add_trailer", Contexts::HSLI, Args::Between(2, 3), "name value [always]", |b, d| {
@@ -106,7 +105,7 @@ const DIRECTIVES: &[Directive] = &[
         b.settings().headers.trailers.push(field);
         Ok(())
     })
-    .doc("Adds a field after the body of a chunked answer, with the value that it has then.")
+    .doc("Adds a trailer field to a chunked response, with the value at the end of the body.")
     .example("add_trailer X-Time $request_time;"),
     Directive::new("add_header_inherit", Contexts::HSLI, Args::Exactly(1), "on | off | merge", |b, d| {
         let rule = inherit_rule(d)?;
@@ -114,8 +113,7 @@ const DIRECTIVES: &[Directive] = &[
     })
     .default("on")
     .doc(
-        "What becomes of the fields of the level around this one: on if there are none here, \
-         off, merge.",
+        "Whether fields of the outer level are inherited: on (if there are none here), off, or merge.",
     )
     .example("add_header_inherit merge;"),
     Directive::new("add_trailer_inherit", Contexts::HSLI, Args::Exactly(1), "on | off | merge", |b, d| {
@@ -124,8 +122,7 @@ const DIRECTIVES: &[Directive] = &[
     })
     .default("on")
     .doc(
-        "What becomes of the trailers of the level around this one: on if there are none \
-         here, off, merge.",
+        "Whether trailers of the outer level are inherited: on (if there are none here), off, or merge.",
     )
     .example("add_trailer_inherit merge;"),
     Directive::new(
@@ -225,7 +222,7 @@ fn add(response: &mut Response, field: &Field, value: &[u8]) {
     }
 }
 
-/// Will the answer have trailers, so that it must be chunked whatever its length?
+/// Returns true if the response will have trailers, so that it must be chunked whatever its length.
 pub fn wants_trailers(response: &Response, settings: &HeaderSettings) -> bool {
     settings.trailers.iter().any(|field| field.always || is_safe(response.status))
 }

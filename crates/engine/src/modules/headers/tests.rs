@@ -8,7 +8,7 @@ fn get(server: &str, target: &str) -> String {
     answer(&config, &mut host, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
 }
 
-/// The fields after `Connection`.
+/// Returns the fields after `Connection`.
 fn added(server: &str, target: &str) -> String {
     let sent = get(server, target);
     let (_, fields) = sent.split_once("Connection: keep-alive\r\n").unwrap();

@@ -16,9 +16,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         |b, d| read(b, d, Kind { is_input: false, clears: false }),
     )
     .doc(
-        "Sets fields of answers of any status, whatever they were: those of an upstream and the server's own among them. \
-         -s: only for these statuses; -t: only for these types; -a: adds another field of the name. What the levels around \
-         say comes first.",
+        "Sets fields of responses of any status, also those of an upstream and the server's own. -s: only for these \
+         statuses; -t: only for these media types; -a: adds a field instead of replacing it. Commands of outer \
+         levels run first.",
     )
     .example("more_set_headers -s '404 502' 'Server: edge' 'X-Retry: yes';"),
     Directive::new(
@@ -28,7 +28,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "[-t types] [-s statuses] name ...",
         |b, d| read(b, d, Kind { is_input: false, clears: true }),
     )
-    .doc("Removes fields of answers; a * at the end of a name stands for anything. -s and -t as in more_set_headers.")
+    .doc("Removes fields of responses; a trailing * matches any suffix. -s and -t as in more_set_headers.")
     .example("more_clear_headers Server 'X-Powered-*';"),
     Directive::new(
         "more_set_input_headers",
@@ -38,8 +38,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         |b, d| read(b, d, Kind { is_input: true, clears: false }),
     )
     .doc(
-        "Sets fields of the request, after the rewriting. -t: only if its body has one of these types; -r: only if the \
-         field is there. The body is read as the client has framed it, whatever Content-Length becomes.",
+        "Sets fields of the request, after the rewrite phase. -t: only if its body has one of these media types; -r: \
+         only if the field is present. The body is read with the framing that the client sent, whatever \
+         Content-Length is set to.",
     )
     .example("more_set_input_headers 'Host: backend.example' 'X-Edge: 1';"),
     Directive::new(
@@ -49,7 +50,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "[-t types] name ...",
         |b, d| read(b, d, Kind { is_input: true, clears: true }),
     )
-    .doc("Removes fields of the request; a * at the end of a name stands for anything. -t as in more_set_input_headers.")
+    .doc("Removes fields of the request; a trailing * matches any suffix. -t as in more_set_input_headers.")
     .example("more_clear_input_headers Authorization 'X-Internal-*';"),
 ];
 

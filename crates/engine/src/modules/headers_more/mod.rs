@@ -37,7 +37,7 @@ pub struct Command {
     pub types: Vec<Box<[u8]>>,
 }
 
-/// What one directive does to one field.
+/// The effect of one directive on one field.
 #[derive(Clone, Debug)]
 pub struct FieldCommand {
     /// The name as written, with the `*`.

@@ -78,18 +78,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
     health_check,
 )
 .doc(
-    "Checks the servers of a group while they serve: of the one that the location leads to (of all \
-     targets, if that is a switch), or of the block. Every interval= (by default 5s, with a random \
-     delay of up to jitter=) each is asked uri= (by default /), or with type=tcp for a connection, or with \
-     type=grpc gRPC's health service whether it is SERVING, about grpc_service= or the whole server; with \
-     grpc_status= that the call ends with this status (unimplemented: a server without that service). \
-     fails= failed checks in a row (by default 1) make a server unhealthy: it gets no new request \
-     until it has passed passes= in a row (by default 1). A check fails unless its answer has a \
-     status from 200 to 399 and is there within timeout= (by default interval=, or \
-     proxy_connect_timeout and proxy_read_timeout if they are shorter), or has what match= says. With \
-     mandatory a server gets nothing until its first check has passed; with persistent that does not \
-     apply to one that was healthy before the check was changed. port= is another port of the server, \
-     host= the Host field, keepalive_time= how long one connection is used again.",
+    "Checks the servers of a group while they serve: the group that the location leads to (all targets, if that is a \
+     switch), or the group of the block. Every interval= (by default 5s, plus a random delay of up to jitter=) each \
+     server is sent a GET for uri= (by default /); with type=tcp, a connection is enough; with type=grpc, gRPC's \
+     health service must report SERVING, for grpc_service= or the whole server, or with grpc_status= the call must \
+     end with this status (unimplemented: a server without that service). \
+     fails= failed checks in a row (by default 1) make a server unhealthy: it gets no new requests until it has \
+     passed passes= checks in a row (by default 1). A check passes if the response arrives within timeout= (by \
+     default interval=, or proxy_connect_timeout and proxy_read_timeout if they are shorter) and has a status from \
+     200 to 399, or meets the conditions of match=. With mandatory, a server gets no requests until its first check \
+     has passed; with persistent, this does not apply to a server that was healthy before the check was changed. \
+     port= is another port of the server, host= the Host field, keepalive_time= how long one connection is reused.",
 )
 .example("health_check interval=2s jitter=500ms fails=3 passes=2 uri=/health match=ready;")];
 

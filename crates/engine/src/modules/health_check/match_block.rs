@@ -22,10 +22,11 @@ pub struct MatchBlock {
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("match", Contexts::HTTP, Args::Block(1, 1), "name { … }", block)
-        .doc("What an answer to a health check must show; all of it. Without `status` any status from 200 to 399 is well.")
+        .doc("The conditions that the response to a health check must meet, all of them. Without `status`, any \
+             status from 200 to 399 passes.")
         .example("match ready { status 200; header Content-Type ~ json; body ~ '\"ready\": *true'; }"),
     Directive::new("status", Contexts::MATCH, Args::AtLeast(1), "[!] code[-code] ...", status)
-        .doc("The statuses that are well, or with ! those that are not.")
+        .doc("The statuses that pass, or with ! those that fail.")
         .example("status 200-299 304;"),
     Directive::new(
         "header",
@@ -35,8 +36,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         header,
     )
     .doc(
-        "A field that must be there, or not (!); or have this value (=), another (!=), a match of a regular \
-         expression (~) or none (!~). One of several fields of the name is enough, and for ! and != none may be so.",
+        "A field that must be present, or absent (!); or equal a value (=), differ from it (!=), match a regular \
+         expression (~) or not match it (!~). If there are several fields of the name, one is enough; for ! and != \
+         none may be so.",
     )
     .example("header X-State = ready;"),
     Directive::new("body", Contexts::MATCH, Args::Exactly(2), "~ pattern | !~ pattern", body)

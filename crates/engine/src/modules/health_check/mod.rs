@@ -23,7 +23,7 @@ use conf::{Diagnostic, Span};
 use directives::Place;
 use std::sync::Arc;
 
-/// What is written about health before the whole text is read, and what is left of it then.
+/// The settings of health checks, before the whole text is read and after.
 #[derive(Clone, Debug, Default)]
 pub struct HealthSettings {
     /// The checks as they are written.

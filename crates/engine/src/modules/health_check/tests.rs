@@ -8,7 +8,7 @@ use ::upstream::health::{CheckRules, Mandatory};
 const GROUPS: &str = "upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; }
      switch $host $live { default blue; state memory; }";
 
-/// The checks of blue and of green.
+/// Returns the checks of blue and of green.
 fn checks(http: &str) -> [Vec<CheckSpec>; 2] {
     let config = config_of(&format!("http {{ {GROUPS} {http} }}"));
     ["blue", "green"].map(|name| config.groups[config.group(name.as_bytes()).unwrap()].checks.clone())

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_are_taken_and_given_back() {
+    fn connections_are_counted_and_released() {
         let mut counts = Counts::new(32 << 10);
         let Entered::Counted(a) = counts.enter(b"a", 2) else { panic!() };
         assert_eq!(counts.enter(b"a", 2), Entered::Counted(a));

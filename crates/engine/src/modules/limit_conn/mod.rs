@@ -52,10 +52,10 @@ const DIRECTIVES: &[Directive] = &[
         let declaration = limit_zone::declaration(d, |word| Err(invalid_parameter(word)))?;
         b.draft.limits.connections.declare(declaration, key, ())
     })
-    .doc("Declares a zone that counts requests under way by a key: its name and size.")
+    .doc("Declares a zone that counts concurrent requests by key: its name and size.")
     .example("limit_conn_zone $binary_remote_addr zone=addr:10m;"),
     Directive::new("limit_conn", Contexts::HSL, Args::Exactly(2), "zone number", limit_conn)
-        .doc("How many requests with the same key of a zone may be under way at once.")
+        .doc("The maximum number of concurrent requests with the same key.")
         .example("limit_conn addr 10;"),
     Directive::new(
         "limit_conn_log_level",
@@ -79,7 +79,7 @@ const DIRECTIVES: &[Directive] = &[
     .example("limit_conn_status 429;"),
     Directive::flag("limit_conn_dry_run", Contexts::HSL, |b| &mut b.settings().limits.conn.dry_run)
         .default("off")
-        .doc("Whether requests are only counted and logged, and none is refused.")
+        .doc("Whether requests over the limit are only logged, not refused.")
         .example("limit_conn_dry_run on;"),
 ];
 

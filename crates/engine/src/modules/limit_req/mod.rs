@@ -60,8 +60,8 @@ const DIRECTIVES: &[Directive] = &[
         limit_req_zone,
     )
     .doc(
-        "Declares a zone that counts requests by a key: its name and size, and the rate that \
-         is allowed (r/s, r/m).",
+        "Declares a zone that limits the rate of requests by key: its name and size, and the allowed rate (r/s, \
+         r/m).",
     )
     .example("limit_req_zone $binary_remote_addr zone=one:10m rate=1r/s;"),
     Directive::new(
@@ -72,8 +72,8 @@ const DIRECTIVES: &[Directive] = &[
         limit_req,
     )
     .doc(
-        "Limits requests by a zone; up to burst= wait for their turn, with delay= or nodelay \
-         so many or all of them do not.",
+        "Limits the rate of requests by a zone: up to burst= requests over the rate are delayed; with delay=N the \
+         first N are not, with nodelay none is.",
     )
     .example("limit_req zone=one burst=5 nodelay;"),
     Directive::new(
@@ -88,8 +88,7 @@ const DIRECTIVES: &[Directive] = &[
     )
     .default("error")
     .doc(
-        "The level at which refused requests are logged; delayed ones are one level less \
-         severe.",
+        "The level at which refused requests are logged; delayed ones are logged one level lower.",
     )
     .example("limit_req_log_level warn;"),
     Directive::new("limit_req_status", Contexts::HSL, Args::Exactly(1), "code", |b, d| {
@@ -101,7 +100,7 @@ const DIRECTIVES: &[Directive] = &[
     .example("limit_req_status 429;"),
     Directive::flag("limit_req_dry_run", Contexts::HSL, |b| &mut b.settings().limits.req.dry_run)
         .default("off")
-        .doc("Whether requests are only counted and logged, and none is refused or delayed.")
+        .doc("Whether requests over the limit are only logged, neither refused nor delayed.")
         .example("limit_req_dry_run on;"),
 ];
 

@@ -90,7 +90,7 @@ fn a_dry_run_logs_and_lets_pass() {
 }
 
 #[test]
-fn levels() {
+fn delayed_requests_are_logged_one_level_below_refused_ones() {
     let (_, host) = outcomes("limit_req zone=one burst=1; limit_req_log_level notice;", &["/?k=a"; 3]);
     let levels: Vec<_> = host
         .error_lines

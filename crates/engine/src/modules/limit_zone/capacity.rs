@@ -6,7 +6,7 @@ pub trait State: Sized {
     const DIRECTIVE: &'static str;
     /// nginx's word for such a zone when a reload is refused.
     const WORD: &'static str;
-    /// Nothing counted yet, in so many bytes.
+    /// Creates an empty state of this size in bytes.
     fn new(size: u64) -> Self;
 }
 

@@ -18,7 +18,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// nginx's word for it.
+    /// Returns nginx's word for it.
     pub fn word(self) -> &'static [u8] {
         match self {
             Outcome::Passed => b"PASSED",

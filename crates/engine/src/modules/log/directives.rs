@@ -21,8 +21,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
          $body_bytes_sent \"$http_referer\" \"$http_user_agent\"'",
     )
     .doc(
-        "A format for access logs; escape=default, json or none says what is done with odd \
-         bytes. combined and json are there already.",
+        "Defines a format for access logs; escape=default, json or none selects how special characters are escaped. \
+         `combined` and `json` are predefined.",
     )
     .example("log_format short '$remote_addr \"$request\" $status $upstream_addr';"),
     Directive::new(
@@ -34,8 +34,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("logs/access.log combined")
     .doc(
-        "A file with a line for each request, in a format, with buffer=, flush= and if=; the \
-         path may hold variables. off writes none.",
+        "A file that gets a line for each request, in a format, with buffer=, flush= and if=; the path may contain \
+         variables. off disables it.",
     )
     .example("access_log logs/access.log combined buffer=32k flush=5s if=$loggable;"),
     Directive::new(
@@ -47,8 +47,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("logs/error.log error")
     .doc(
-        "A file or stderr for what goes wrong, down to a level; error if none is named. The \
-         debug_* masks mean debug.",
+        "A file or stderr for messages of at least this level, by default error. The debug_* masks mean debug.",
     )
     .example("error_log logs/error.log warn;"),
 ];

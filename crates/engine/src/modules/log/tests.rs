@@ -6,7 +6,7 @@ use crate::host::{Env, Level};
 use crate::testing::{Node, TestHost, config_of, exchange, faults_of};
 use crate::{log_line, phase};
 
-/// The access lines of a request that was answered.
+/// Returns the access lines of a request that was answered.
 fn lines(text: &str, request: &str, host: &mut TestHost) -> Vec<String> {
     let config = config_of(text);
     let mut exchange = exchange(&config, host, request);

@@ -9,7 +9,7 @@ use upstream::Address;
 /// The most tries that a request may have whose script asks for more and more: nginx has no such bound.
 pub const MAX_TRIES: u32 = 128;
 
-/// What a script and the server tell each other about one proxied request.
+/// The data that a script and the server exchange about one proxied request.
 #[derive(Debug, Default)]
 pub struct Balancing {
     /// The tries begun, the one in question included.
@@ -22,7 +22,7 @@ pub struct Balancing {
     pub last_failure: Option<LastFailure>,
     /// The location has settings for TLS, so that a script may switch it on.
     pub has_tls: bool,
-    /// What the script has said about the try in question.
+    /// The script's choice for the present try.
     pub choice: Choice,
     /// The times that the script has set, for this try and the later ones.
     pub times: Times,

@@ -41,21 +41,21 @@ macro_rules! script_directives {
 
 pub(super) const SCRIPTS: [Directive; 24] = script_directives! {
     "init_by_lua", Contexts::HTTP,
-        "Lua that runs once in each worker thread's VM when a configuration is loaded, before any request.",
+        "Runs Lua once in each worker thread's VM when a configuration is loaded, before any request.",
         ScriptPhase::Init, |b, d, id| once(b.draft.lua.init.write(Some(id)), d);
-    "init_worker_by_lua", Contexts::HTTP, "Lua that runs in each worker thread when it starts.",
+    "init_worker_by_lua", Contexts::HTTP, "Runs Lua in each worker thread when it starts.",
         ScriptPhase::InitWorker, |b, d, id| once(b.draft.lua.init_worker.write(Some(id)), d);
-    "rewrite_by_lua", Contexts::HSLI, "Lua in the rewrite phase, after the rewrite module.",
+    "rewrite_by_lua", Contexts::HSLI, "Runs Lua in the rewrite phase, after the rewrite module.",
         ScriptPhase::Rewrite, |b, d, id| b.write(d, |s| &mut s.lua.rewrite, Some(id));
-    "access_by_lua", Contexts::HSLI, "Lua in the access phase.",
+    "access_by_lua", Contexts::HSLI, "Runs Lua in the access phase.",
         ScriptPhase::Access, |b, d, id| b.write(d, |s| &mut s.lua.access, Some(id));
-    "content_by_lua", Contexts::LOCATION.or(Contexts::LOCATION_IF), "Lua that makes the answer.",
+    "content_by_lua", Contexts::LOCATION.or(Contexts::LOCATION_IF), "Runs Lua that generates the response.",
         ScriptPhase::Content, store_content;
-    "header_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's head.",
+    "header_filter_by_lua", Contexts::HSLI, "Runs Lua that changes the response's head.",
         ScriptPhase::HeaderFilter, |b, d, id| b.write(d, |s| &mut s.lua.header_filter, Some(id));
-    "body_filter_by_lua", Contexts::HSLI, "Lua that changes the answer's body.",
+    "body_filter_by_lua", Contexts::HSLI, "Runs Lua that changes the response's body.",
         ScriptPhase::BodyFilter, |b, d, id| b.write(d, |s| &mut s.lua.body_filter, Some(id));
-    "log_by_lua", Contexts::HSLI, "Lua after the answer.",
+    "log_by_lua", Contexts::HSLI, "Runs Lua in the log phase, after the response.",
         ScriptPhase::Log, |b, d, id| b.write(d, |s| &mut s.lua.log, Some(id));
 };
 
@@ -66,8 +66,8 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
         upstream::set_script(b, d, id)
     })
     .doc(
-        "Lua that chooses the server of a request to the group, and again before each further try, by `ngx.balancer`. If \
-         it chooses none, the group's own method does.",
+        "Runs Lua that chooses the server of a request to the group through `ngx.balancer`, again before each \
+         further try. If it chooses none, the group's own method does.",
     )
     .example(
         "balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", 8081) }",
@@ -83,8 +83,9 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
         b.write(d, |s| &mut s.lua.ssl_client_hello, Some(id))
     })
     .doc(
-        "Lua that runs when a client's first message of TLS has come, before its server is chosen: that of the address's default \
-         server. It may wait, limit the protocols by `ngx.ssl.clienthello`, and end the handshake by `ngx.exit(ngx.ERROR)`.",
+        "Runs Lua when a client's ClientHello has arrived, before its server is chosen: the code of the address's \
+         default server. It may wait, limit the protocols through `ngx.ssl.clienthello`, and end the handshake by \
+         `ngx.exit(ngx.ERROR)`.",
     )
     .example("ssl_client_hello_by_lua_block { require(\"ngx.ssl.clienthello\").set_protocols({ \"TLSv1.3\" }) }"),
     Directive::new("ssl_client_hello_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
@@ -98,8 +99,9 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
         b.write(d, |s| &mut s.lua.ssl_certificate, Some(id))
     })
     .doc(
-        "Lua that runs in each handshake with the server and may wait: `ngx.ssl` sets the certificates and keys that the client gets, \
-         and whether the client is asked for one. An `ssl_certificate` is needed all the same; one whose name has variables is not read.",
+        "Runs Lua in each TLS handshake with the server; it may wait. `ngx.ssl` sets the certificates and keys that \
+         the client gets, and whether the client is asked for one. An `ssl_certificate` is still required; one whose \
+         name has variables is not read.",
     )
     .example("ssl_certificate_by_lua_block { require(\"ngx.ssl\").clear_certs() }"),
     Directive::new("ssl_certificate_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
@@ -112,7 +114,7 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
         let id = block(b, d, ScriptPhase::ServerRewrite)?;
         b.write(d, |s| &mut s.lua.server_rewrite, Some(id))
     })
-    .doc("Lua that runs before the location is searched, and before the server's `set`, `rewrite`, `if` and `return`.")
+    .doc("Runs Lua before the location is searched, and before the server's `set`, `rewrite`, `if` and `return`.")
     .example("server_rewrite_by_lua_block { ngx.req.set_uri(\"/new\") }"),
     Directive::new("server_rewrite_by_lua_file", HTTP_SERVER, Args::Exactly(1), "file", |b, d| {
         let id = file(b, d, ScriptPhase::ServerRewrite)?;
@@ -124,7 +126,8 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
         let id = block(b, d, ScriptPhase::ExitWorker)?;
         once(b.draft.lua.exit_worker.write(Some(id)), d)
     })
-    .doc("Lua that runs in each worker thread when it ends, or when its configuration has been replaced and the last request under it is over.")
+    .doc("Runs Lua in each worker thread when it ends, or when its configuration has been replaced and the last \
+         request under it has ended.")
     .example("exit_worker_by_lua_block { ngx.log(ngx.NOTICE, \"over\") }"),
     Directive::new("exit_worker_by_lua_file", Contexts::HTTP, Args::Exactly(1), "file", |b, d| {
         let id = file(b, d, ScriptPhase::ExitWorker)?;
@@ -134,15 +137,16 @@ pub(super) const LATER_SCRIPTS: &[Directive] = &[
     .example("exit_worker_by_lua_file lua/exit.lua;"),
     Directive::flag("rewrite_by_lua_no_postpone", Contexts::HTTP, |b| &mut b.draft.lua.no_postpone.rewrite)
         .default("off")
-        .doc("Whether rewrite_by_lua* runs before the location's `set`, `rewrite`, `if` and `return`, and not behind them.")
+        .doc("Whether rewrite_by_lua* runs before the location's `set`, `rewrite`, `if` and `return`, not after \
+             them.")
         .example("rewrite_by_lua_no_postpone on;"),
     Directive::flag("access_by_lua_no_postpone", Contexts::HTTP, |b| &mut b.draft.lua.no_postpone.access)
         .default("off")
-        .doc("Whether access_by_lua* runs before allow, deny and auth_basic, and not behind them.")
+        .doc("Whether access_by_lua* runs before allow, deny and auth_basic, not after them.")
         .example("access_by_lua_no_postpone on;"),
 ];
 
-/// The last directive that sets a location's handler wins.
+/// Returns the last directive that sets a location's handler wins.
 fn store_content(b: &mut Builder<'_>, d: &conf::Directive, id: ScriptId) -> Result<(), Diagnostic> {
     b.settings().core.content.replace(Some(content));
     b.write(d, |s| &mut s.lua.content, Some(id))
@@ -186,7 +190,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .doc("The same, from a string; further arguments are `ngx.arg[1]` and so on.")
     .example("set_by_lua $half 'return ngx.arg[1] / 2' $arg_n;"),
     Directive::new("lua_shared_dict", Contexts::HTTP, Args::Exactly(2), "name size", shared_dict)
-        .doc("A dictionary that all worker threads share, of a fixed size.")
+        .doc("A dictionary of a fixed size that all worker threads share.")
         .example("lua_shared_dict sessions 10m;"),
     Directive::new("lua_package_path", Contexts::HTTP, Args::Exactly(1), "path", |b, d| {
         let path = d.args[0].str()?.to_owned();
@@ -215,8 +219,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("on")
     .doc(
-        "Whether compiled code is kept; off reads files anew for each request, for \
-         development.",
+        "Whether compiled code is cached; off reads files again for each request, for development.",
     )
     .example("lua_code_cache off;"),
     Directive::flag("lua_need_request_body", Contexts::HSLI, |b| &mut b.settings().lua.need_request_body)
@@ -231,36 +234,36 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("lua_transform_underscores_in_response_headers off;"),
     Directive::flag("lua_use_default_type", Contexts::HSLI, |b| &mut b.settings().lua.use_default_type)
         .default("on")
-        .doc("Whether `default_type` gives a script's answer its type.")
+        .doc("Whether a script's response gets its media type from `default_type`.")
         .example("lua_use_default_type off;"),
     Directive::flag("lua_http10_buffering", Contexts::HSLI, |b| &mut b.settings().lua.http10_buffering)
         .default("on")
-        .doc("Whether the answer to an HTTP/1.0 request is held back until its length is known.")
+        .doc("Whether the response to an HTTP/1.0 request is buffered until its length is known.")
         .example("lua_http10_buffering off;"),
     Directive::flag("lua_check_client_abort", Contexts::HSLI, |b| &mut b.settings().lua.check_client_abort)
         .default("off")
         .doc(
-            "Whether a script that waits is ended when its client closes the connection; otherwise it runs to its end, \
-         and what it writes answers nil and an error.",
+            "Whether a waiting script is ended when its client closes the connection; otherwise it runs to its end, \
+             and its writes return nil and an error.",
         )
         .example("lua_check_client_abort on;"),
     Directive::number("lua_regex_cache_max_entries", Contexts::HTTP, |b| {
         &mut b.draft.lua.regex_cache_max_entries
     })
     .default("1024")
-    .doc("How many patterns with the `o` option a worker thread keeps.")
+    .doc("The maximum number of patterns with the `o` option that a worker thread caches.")
     .example("lua_regex_cache_max_entries 4096;"),
     Directive::number("lua_regex_match_limit", Contexts::HTTP, |b| &mut b.draft.lua.regex_match_limit)
         .default("0")
-        .doc("How much backtracking one match of `ngx.re` may take; 0 is PCRE2's default.")
+        .doc("The backtracking limit of one match of `ngx.re`; 0 is PCRE2's default.")
         .example("lua_regex_match_limit 100000;"),
     Directive::number("lua_max_pending_timers", Contexts::HTTP, |b| &mut b.draft.lua.max_pending_timers)
         .default("1024")
-        .doc("How many timers may wait in one worker thread.")
+        .doc("The maximum number of pending timers in one worker thread.")
         .example("lua_max_pending_timers 4096;"),
     Directive::number("lua_max_running_timers", Contexts::HTTP, |b| &mut b.draft.lua.max_running_timers)
         .default("256")
-        .doc("How many timers may run at once in one worker thread.")
+        .doc("The maximum number of timers that run at once in one worker thread.")
         .example("lua_max_running_timers 512;"),
     Directive::time("lua_run_limit", Contexts::HTTP, |b| &mut b.draft.lua.run_limit_ms)
         .default("10s")
@@ -272,15 +275,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::size("lua_memory_limit", Contexts::HTTP, |b| &mut b.draft.lua.memory_limit)
         .default("1g")
         .doc(
-            "pointsman's own: how much memory the Lua VM of one worker thread may take, 1 GiB \
-         unless set; 0 is without limit.",
+            "pointsman's own: how much memory the Lua VM of one worker thread may take, by default 1 GiB; 0 is no \
+             limit.",
         )
         .example("lua_memory_limit 256m;"),
     Directive::flag("lua_isolate_globals", Contexts::HTTP, |b| &mut b.draft.lua.isolate_globals)
         .default("off")
         .doc(
-            "pointsman's own: whether a global variable that a request makes is visible to that request alone; \
-         otherwise all requests of the thread share it, as with OpenResty's LuaJIT. A warning is logged either way.",
+            "pointsman's own: whether a global variable that a request creates is visible to that request only; \
+             otherwise all requests of the thread share it, as with OpenResty's LuaJIT. A warning is logged either \
+             way.",
         )
         .example("lua_isolate_globals on;"),
 ];

@@ -32,7 +32,7 @@ pub struct ScriptVerification {
     pub depth: Option<u64>,
 }
 
-/// What the scripts of a handshake and the server tell each other.
+/// The data that the scripts of a handshake and the server exchange.
 #[derive(Debug, Default)]
 pub struct HandshakeScript {
     /// The client's first message.

@@ -184,7 +184,7 @@ settings! {
 }
 
 impl LuaSettings {
-    /// For `if` blocks: what serves the location serves the block in it.
+    /// Inherits the content handler in an `if` block: what serves the location serves the block in it.
     pub fn inherit_content(&mut self, outer: &LuaSettings) {
         self.content.inherit(&outer.content);
     }
@@ -285,7 +285,7 @@ fn run_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     run(exchange, env, script, ScriptPhase::Access)
 }
 
-/// `content_by_lua*`: the location's content handler.
+/// Runs `content_by_lua*`, the location's content handler.
 pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let settings = &exchange.settings(env.config).lua;
     let Some(script) = *settings.content else { return Verdict::Next };
@@ -352,7 +352,7 @@ fn exit(exchange: &mut Exchange, env: &mut Env<'_>, code: i32, phase: ScriptPhas
     }
 }
 
-/// The script is done and its answer with it: an empty one if it said nothing.
+/// Ends the answer when the script is done: an empty one if it said nothing.
 fn end_content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     finish_written(exchange, env)
 }
@@ -378,7 +378,7 @@ fn verdict_on(refused: HeadRefused) -> Verdict {
     }
 }
 
-/// `set_by_lua*`: runs the script; its value is in `script.value`.
+/// Runs the script of `set_by_lua*`; its value is in `script.value`.
 ///
 /// # Errors
 /// 500 if the script failed.
@@ -430,7 +430,7 @@ pub fn filter_body(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), Fil
     }
 }
 
-/// `balancer_by_lua*`: asks a group's script which peer is next. What it says is in `script.balancing`, which must be there.
+/// Asks a group's script (`balancer_by_lua*`) which peer is next. What it says is in `script.balancing`, which must be there.
 pub fn balance(exchange: &mut Exchange, env: &mut Env<'_>, script: ScriptId) -> Balanced {
     let (config, before) = (env.config, exchange.script.phase);
     exchange.script.phase = ScriptPhase::Balancer;

@@ -30,7 +30,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         &mut b.settings().lua.sockets.connect_timeout_ms
     })
     .default("60s")
-    .doc("How long a script's socket waits for its connection, unless the script says otherwise.")
+    .doc("How long a script's socket waits for its connection, unless the script sets another time.")
     .example("lua_socket_connect_timeout 3s;"),
     Directive::time("lua_socket_send_timeout", Contexts::HSLI, |b| {
         &mut b.settings().lua.sockets.send_timeout_ms
@@ -48,11 +48,11 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         &mut b.settings().lua.sockets.keepalive_timeout_ms
     })
     .default("60s")
-    .doc("How long a connection waits in its pool for another use (`setkeepalive`); 0 is without limit.")
+    .doc("How long an idle connection stays in its pool (`setkeepalive`); 0 is no limit.")
     .example("lua_socket_keepalive_timeout 10s;"),
     Directive::number("lua_socket_pool_size", Contexts::HSLI, |b| &mut b.settings().lua.sockets.pool_size)
         .default("30")
-        .doc("How many idle connections a pool of scripts' sockets holds, in each worker thread.")
+        .doc("The maximum number of idle connections in a pool of scripts' sockets, in each worker thread.")
         .example("lua_socket_pool_size 100;"),
     Directive::size("lua_socket_buffer_size", Contexts::HSLI, |b| &mut b.settings().lua.sockets.buffer_size)
         .default("4k")
@@ -60,10 +60,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         .example("lua_socket_buffer_size 16k;"),
     Directive::size("lua_socket_send_lowat", Contexts::HSLI, |b| &mut b.settings().lua.sockets.send_lowat)
         .default("0")
-        .doc("Has no effect: on Linux it has none in nginx either.")
+        .doc("Has no effect: on Linux, it has none in nginx either.")
         .example("lua_socket_send_lowat 0;"),
     Directive::flag("lua_socket_log_errors", Contexts::HSLI, |b| &mut b.settings().lua.sockets.log_errors)
         .default("on")
-        .doc("Whether failures of scripts' sockets are logged; the script gets them either way.")
+        .doc("Whether socket errors of scripts are logged; the script gets them either way.")
         .example("lua_socket_log_errors off;"),
 ];

@@ -44,20 +44,23 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     )
     .default("TLSv1.2 TLSv1.3")
-    .doc("The protocols of `sslhandshake`. Those before TLS 1.2 are not to be had, which is said when the configuration is loaded.")
+    .doc("The TLS versions of `sslhandshake`. Versions before TLS 1.2 are not supported: naming one is a warning \
+         when \
+         the configuration is loaded.")
     .example("lua_ssl_protocols TLSv1.3;"),
     Directive::new("lua_ssl_ciphers", Contexts::HSL, Args::Exactly(1), "ciphers", |b, d| {
         let text = SslText::new(&d.args[0])?;
         once(b.settings().lua.ssl.ciphers.write(Some(text)), d)
     })
     .default("DEFAULT")
-    .doc("The cipher suites of TLS 1.2 of `sslhandshake`, as an expression of OpenSSL; see ssl_ciphers.")
+    .doc("The TLS 1.2 cipher suites of `sslhandshake`, in OpenSSL's format; see ssl_ciphers.")
     .example("lua_ssl_ciphers HIGH:!aNULL;"),
     Directive::new("lua_ssl_conf_command", Contexts::HSL, Args::Exactly(2), "name value", |b, d| {
         let text = SslText::of_conf_command(d)?;
         once(b.settings().lua.ssl.suites.write(Some(text)), d)
     })
-    .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
+    .doc("`Ciphersuites` sets the TLS 1.3 cipher suites, in order of preference. Other commands of OpenSSL are \
+         refused.")
     .example("lua_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"),
     Directive::new("lua_ssl_certificate", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
         source(b, d, "certificate", |ssl| &mut ssl.certificate)
@@ -71,16 +74,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("lua_ssl_certificate_key client.key;"),
     Directive::number("lua_ssl_verify_depth", Contexts::HSL, |b| &mut b.settings().lua.ssl.depth)
         .default("1")
-        .doc("How many intermediate certificates may be between a peer's and an authority's.")
+        .doc("The maximum number of intermediate certificates between the peer's and the authority's.")
         .example("lua_ssl_verify_depth 2;"),
     Directive::new("lua_ssl_trusted_certificate", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
         file(b, d, "CA certificates", |ssl| &mut ssl.trusted)
     })
-    .doc("The authorities of peers' certificates in PEM, for `sslhandshake` that verifies.")
+    .doc("The authorities of peers' certificates in PEM, for an `sslhandshake` that verifies.")
     .example("lua_ssl_trusted_certificate ca.pem;"),
     Directive::new("lua_ssl_crl", Contexts::HSL, Args::Exactly(1), "file", |b, d| {
         file(b, d, "revocation list", |ssl| &mut ssl.revocations)
     })
-    .doc("Revoked certificates of peers, in PEM: a list for each authority.")
+    .doc("Certificate revocation lists for peers' certificates, in PEM: one for each authority.")
     .example("lua_ssl_crl crl.pem;"),
 ];

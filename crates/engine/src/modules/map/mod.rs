@@ -62,13 +62,13 @@ pub static MODULE: Module = Module::new("map", &[DIRECTIVES]);
 const DIRECTIVES: &[Directive] = &[
     Directive::new("map", Contexts::HTTP, Args::Block(2, 2), "string $variable { … }", lookup::apply)
         .doc(
-            "A variable whose value depends on a text: on what it is, on patterns it matches, on \
-         the host names it fits.",
+            "Defines a variable whose value depends on a text: on equal strings, regular expressions, or host names \
+             with wildcards.",
         )
         .example("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
     Directive::ignored("map_hash_max_size", Contexts::HTTP, Apply::IgnoredNumber)
         .default("2048")
-        .doc("Has no effect: tables of map take the size that they need.")
+        .doc("Has no effect: the tables of map grow as needed.")
         .example("map_hash_max_size 4096;"),
     Directive::ignored("map_hash_bucket_size", Contexts::HTTP, Apply::IgnoredNumber)
         .default("64")
@@ -76,8 +76,7 @@ const DIRECTIVES: &[Directive] = &[
         .example("map_hash_bucket_size 128;"),
     Directive::new("geo", Contexts::HTTP, Args::Block(1, 2), "[$address] $variable { … }", geo::apply)
         .doc(
-            "A variable whose value depends on the network that the client's address, or \
-         another, is in.",
+            "Defines a variable whose value depends on the network of the client's address, or of another one.",
         )
         .example("geo $internal { default 0; 10.0.0.0/8 1; 192.168.0.0/16 1; }"),
     Directive::new(
@@ -88,8 +87,7 @@ const DIRECTIVES: &[Directive] = &[
         split_clients::apply,
     )
     .doc(
-        "A variable whose value is drawn by lot from a text, each value with its share of \
-         all texts.",
+        "Defines a variable whose value is chosen by the hash of a text, each value for its share of all texts.",
     )
     .example("split_clients $remote_addr $variant { 0.5% new; * old; }"),
 ];

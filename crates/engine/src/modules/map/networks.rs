@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_space_and_its_last_address() {
+    fn a_range_may_end_at_the_last_address() {
         let table = Table::build(vec![(0, u128::MAX, 1), (u128::MAX, u128::MAX, 2)], 0);
         assert_eq!((table.find(0), table.find(u128::MAX - 1), table.find(u128::MAX)), (1, 1, 2));
     }

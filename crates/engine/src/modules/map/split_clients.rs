@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_read_as_nginx_reads_them() {
+    fn shares_are_parsed_as_in_nginx() {
         for (text, share) in [
             ("0.5", Some(50)),
             ("50", Some(5000)),

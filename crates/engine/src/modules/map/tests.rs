@@ -2,7 +2,7 @@
 
 use crate::testing::{TestHost, answer, config_of, faults_of};
 
-/// The body of the answer to a request for a target, with more header lines.
+/// Returns the body of the answer to a request for a target, with more header lines.
 fn body(http: &str, text: &str, target: &str, fields: &str) -> String {
     let config = config_of(&format!("http {{ {http} server {{ listen 80; return 200 \"{text}\"; }} }}"));
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
@@ -142,7 +142,7 @@ fn geo_finds_the_smallest_network_of_an_address() {
 }
 
 #[test]
-fn geo_ranges() {
+fn geo_finds_the_narrowest_range_and_deletes_ranges() {
     let geo = "geo $arg_ip $g { ranges; default none; 10.0.0.0-10.2.255.255 low; 10.1.0.5-10.1.0.9 in; \
                10.1.0.7-10.1.0.7 one; 11.0.0.0-11.0.0.255 gone; delete 11.0.0.0-11.0.0.255; }";
     for (ip, value) in [

@@ -310,7 +310,7 @@ pub(super) fn implied_redirect(settings: &ProxySettings) -> Option<Rule> {
     Some(Rule { pattern, replacement: Template::text(replacement) })
 }
 
-/// nginx's rules for sizes that depend on one another.
+/// Returns nginx's rules for sizes that depend on one another.
 fn check_sizes(buffers: &BufferSettings, compiled: &Compiled, prefix: &str) -> Result<(), Diagnostic> {
     let (count, size) = *buffers.buffers;
     let larger = size.max(*buffers.head_size);

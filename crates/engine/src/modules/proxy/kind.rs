@@ -27,7 +27,7 @@ pub enum PassKind {
     Scgi,
 }
 
-/// What is spoken to an upstream.
+/// The protocol of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.
@@ -46,10 +46,10 @@ type Scheme = (&'static [u8], bool, u16);
 /// nginx knows no usual port of gRPC, nor of application servers.
 const NO_PORT: u16 = 0;
 
-/// What differs between the families.
+/// The differences between the families.
 #[derive(Debug)]
 pub(in crate::modules) struct Row {
-    /// What the names of its directives begin with.
+    /// The prefix of its directives' names.
     pub(in crate::modules) prefix: &'static str,
     /// The schemes of its URLs in logs, the one with TLS last.
     pub(super) schemes: [Scheme; 2],
@@ -178,7 +178,7 @@ impl PassKind {
         }
     }
 
-    /// The same, to read.
+    /// Returns the same, to read.
     pub(crate) fn of(self, settings: &Settings) -> &ProxySettings {
         match self {
             PassKind::Proxy => &settings.proxy,

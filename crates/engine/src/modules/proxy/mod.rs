@@ -202,7 +202,7 @@ settings! {
         pub connection: ConnectionSettings,
         /// TLS.
         pub ssl: ProxySslSettings,
-        /// What application servers are told.
+        /// Settings of requests to application servers.
         pub cgi: CgiSettings,
         /// Kept responses.
         pub cache: CacheSettings,
@@ -259,7 +259,7 @@ pub fn request_head(
 /// nginx takes the page size for its default buffers.
 const PAGE_BYTES: u64 = 4096;
 
-/// For `if` blocks: what serves the location serves the block in it.
+/// Inherits the content handler in an `if` block: what serves the location serves the block in it.
 pub fn inherit_pass(settings: &mut Settings, outer: &Settings) {
     if PassKind::ALL.iter().all(|kind| kind.of(settings).pass.is_none())
         && let Some(kind) = PassKind::ALL.into_iter().find(|kind| kind.of(outer).pass.is_some())
@@ -292,13 +292,13 @@ pub static MODULE: Module = Module {
             cache_directives!(
                 "proxy",
                 PassKind::Proxy,
-                "The key of a response. Without it, it is the upstream's URL, with the URI as it is sent there."
+                "The key of a cached response. The default is the upstream's URL, with the URI as it is sent there."
             ),
         ],
     )
 };
 
-/// The content handler of a location with `proxy_pass`.
+/// Returns the content handler of a location with `proxy_pass`.
 pub fn content(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.request.body_settled() || streams_body(exchange, env) {
         return match switch::before_proxy(exchange, env) {

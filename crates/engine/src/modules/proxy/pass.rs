@@ -49,8 +49,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[Directive::new(
     |b, d| read_pass(b, d, PassKind::Proxy),
 )
 .doc(
-    "Where requests go: http:// or https:// with a group, a host or unix:/path:, perhaps a URI that \
-         takes the place of the location's name, or all of it in variables.",
+    "Where requests are passed to: http:// or https:// with a group, a host or unix:/path:, optionally with a URI \
+     that replaces the location's prefix; may contain variables.",
 )
 .example("proxy_pass http://blue;")];
 

@@ -48,7 +48,7 @@ impl PassName {
 pub struct Try {
     /// The peer's address as nginx prints it, or the group's name when no peer could be picked.
     pub address: Arc<str>,
-    /// What the peer's checks say (`health_check`), if it is checked.
+    /// The health of the peer (`health_check`), if it is checked.
     pub health: Option<Arc<ServerHealth>>,
     /// The peer's status; 0 when none came (printed as `-`, or 502/504 as nginx does).
     pub status: u16,
@@ -93,7 +93,7 @@ pub struct UpstreamRecord {
     pub buffering: Option<bool>,
     /// The charset that the peer wants its answer to have (`X-Accel-Charset`); empty if it does not say.
     pub charset: Vec<u8>,
-    /// What it has asked a zone of kept responses for.
+    /// The state of its look into a zone of kept responses.
     pub cache: Option<Box<CacheRecord>>,
 }
 

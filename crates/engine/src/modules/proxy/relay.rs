@@ -79,7 +79,7 @@ pub struct TryProgress {
     pub elapsed_ms: u64,
 }
 
-/// `proxy_next_upstream_tries`: how many tries there may be, the first included; `None` is as many as peers.
+/// Returns `proxy_next_upstream_tries`: how many tries there may be, the first included; `None` is as many as peers.
 pub fn tries_limit(exchange: &Exchange, env: &Env<'_>) -> Option<u32> {
     let tries = *settings(exchange, env).retry.tries;
     (tries > 0).then(|| u32::try_from(tries).unwrap_or(u32::MAX))

@@ -104,7 +104,7 @@ pub(super) fn append_method(
     Ok(())
 }
 
-/// The target: the one of the URL where that is made of variables and has one, the client's own where nothing
+/// Appends the target: the one of the URL where that is made of variables and has one, the client's own where nothing
 /// changed it and the URL has none; else the URI, with the URL's in the place of the location's name. What a target
 /// cannot
 /// hold, such as a decoded space, is escaped; nginx sends some of it as it is.

@@ -128,7 +128,7 @@ fn asked_for(exchange: &Exchange, answer: &Headers) -> bool {
         && !http::framing::list(answer.get_all(Known::Upgrade)).any(is_h2c)
 }
 
-/// nginx's words for a fault in the framing, with the fields it quotes.
+/// Returns nginx's words for a fault in the framing, with the fields it quotes.
 fn quoted(error: FramingError, headers: &Headers) -> Vec<u8> {
     let all = |known: Known| headers.iter().filter(move |(number, ..)| *number == Some(known));
     let mut line = error.words().as_bytes().to_vec();

@@ -76,8 +76,8 @@ const DIRECTIVES: &[Directive] = &[
         set_real_ip_from,
     )
     .doc(
-        "A proxy that is trusted to name the client: an address, a network, a host (all addresses \
-         that it has when the configuration is loaded) or `unix:` for all unix sockets.",
+        "A proxy that is trusted to name the client: an address, a network, a host (all its addresses when the \
+         configuration is loaded), or `unix:` for all UNIX-domain sockets.",
     )
     .example("set_real_ip_from 10.0.0.0/8;"),
     Directive::new(
@@ -89,16 +89,14 @@ const DIRECTIVES: &[Directive] = &[
     )
     .default("X-Real-IP")
     .doc(
-        "Where a trusted proxy names the client: in a field, whose last address counts, or with \
-         `proxy_protocol` in the header of the connection (`listen … proxy_protocol`). The port that \
-         stands with it is the client's, too.",
+        "Where a trusted proxy names the client: in a field, whose last address counts, or with `proxy_protocol` in \
+         the connection's header (`listen … proxy_protocol`). A port given with the address sets $remote_port.",
     )
     .example("real_ip_header X-Forwarded-For;"),
     Directive::flag("real_ip_recursive", Contexts::HSL, |b| &mut b.settings().realip.recursive)
         .default("off")
         .doc(
-            "Whether the search goes on to the address before the last one as long as it is a trusted \
-             proxy's.",
+            "Whether addresses of trusted proxies are skipped, from the last one backwards, to find the client's.",
         )
         .example("real_ip_recursive on;"),
 ];

@@ -80,8 +80,8 @@ const DIRECTIVES: &[Directive] = &[
         valid_referers,
     )
     .doc(
-        "The pages a request may come from: hosts with wildcards and paths, regular \
-         expressions, server_names, none, blocked. For others $invalid_referer is 1.",
+        "The referers that are accepted: hosts with wildcards and paths, regular expressions, server_names, none, \
+         blocked. For others $invalid_referer is 1.",
     )
     .example(
         "valid_referers none blocked server_names *.example.com www.example.org/galleries/ \
@@ -89,11 +89,11 @@ const DIRECTIVES: &[Directive] = &[
     ),
     Directive::ignored("referer_hash_max_size", PLACES, Apply::IgnoredNumber)
         .default("2048")
-        .doc("Has no effect: the table of names has the size that it needs.")
+        .doc("Has no effect: the table of names grows as needed.")
         .example("referer_hash_max_size 2048;"),
     Directive::ignored("referer_hash_bucket_size", PLACES, Apply::IgnoredNumber)
         .default("64")
-        .doc("Has no effect: the table of names has the size that it needs.")
+        .doc("Has no effect: the table of names grows as needed.")
         .example("referer_hash_bucket_size 64;"),
 ];
 
@@ -182,7 +182,7 @@ fn finish(b: &mut Builder<'_>) {
     b.diagnostics.extend(faults);
 }
 
-/// `$invalid_referer`.
+/// Appends `$invalid_referer`.
 pub(crate) fn append_invalid(exchange: &mut Exchange, env: &mut Env<'_>, out: &mut Vec<u8>) -> bool {
     let config = env.config;
     let Some(referers) = exchange.settings(config).referer.referers.get() else {

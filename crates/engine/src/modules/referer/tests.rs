@@ -2,7 +2,7 @@
 
 use crate::testing::{TestHost, answer, faults_of, server_of};
 
-/// The value of `$invalid_referer` for a field, or for none.
+/// Returns the value of `$invalid_referer` for a field, or for none.
 fn invalid(settings: &str, field: Option<&str>) -> String {
     let config = server_of(&format!("{settings} location / {{ return 200 \"[$invalid_referer]\"; }}"));
     let field = field.map(|value| format!("Referer: {value}\r\n")).unwrap_or_default();

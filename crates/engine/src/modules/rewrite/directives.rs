@@ -19,7 +19,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         push(b, Operation::Set { variable, value });
         Ok(())
     })
-    .doc("Gives a variable a value.")
+    .doc("Sets a variable.")
     .example("set $backend blue;"),
     Directive::new(
         "rewrite",
@@ -35,14 +35,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     .example("rewrite ^/old/(.*)$ /new/$1 last;"),
     Directive::new("return", EVERYWHERE, Args::Between(1, 2), "code [text] | code URL | URL", answer)
         .doc(
-            "Answers at once: a status, a status with text, a redirect with its URL, or a URL alone for 302.",
+            "Ends the request with a status, a status with a text, a redirect to a URL, or with a URL alone for 302.",
         )
         .example("return 301 https://$host$request_uri;"),
     Directive::new("break", EVERYWHERE, Args::Exactly(0), "", |b, _| {
         push(b, Operation::Break);
         Ok(())
     })
-    .doc("Ends the rewrite directives of this level.")
+    .doc("Stops processing the rewrite directives of this level.")
     .example("break;"),
     Directive::new(
         "if",
@@ -51,7 +51,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "(condition) { … }",
         condition,
     )
-    .doc("Settings and rewrite directives under a condition.")
+    .doc("Applies settings and rewrite directives if a condition is true.")
     .example("if ($request_method = POST) { return 405; }"),
     Directive::flag("rewrite_log", EVERYWHERE.or(Contexts::HTTP), |b| &mut b.settings().rewrite.log)
         .default("off")
@@ -61,7 +61,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         &mut b.settings().rewrite.warn_unset
     })
     .default("on")
-    .doc("Whether using a variable before it is set is logged.")
+    .doc("Whether using an uninitialized variable is logged.")
     .example("uninitialized_variable_warn off;"),
 ];
 

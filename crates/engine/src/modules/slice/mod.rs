@@ -35,14 +35,15 @@ pub static MODULE: Module = Module {
     ..Module::new("slice", &[DIRECTIVES])
 };
 
-const DIRECTIVES: &[Directive] =
-    &[Directive::size("slice", Contexts::HSL, |b| &mut b.settings().filters.slice.size)
-        .default("0")
-        .doc(
-            "Fetches responses in pieces of this size, one behind another, each by a request whose $slice_range is to be in \
-             its Range and in the key under which it is kept; 0 is off.",
-        )
-        .example("slice 1m; proxy_set_header Range $slice_range;")];
+const DIRECTIVES: &[Directive] = &[Directive::size("slice", Contexts::HSL, |b| {
+    &mut b.settings().filters.slice.size
+})
+.default("0")
+.doc(
+    "Fetches responses in slices of this size, one after another, each by a subrequest. $slice_range must be \
+             in its Range field and in the cache key; 0 disables this.",
+)
+.example("slice 1m; proxy_set_header Range $slice_range;")];
 
 /// Appends `$slice_range`: the piece that the request fetches. Returns false where nothing is fetched in pieces.
 pub(crate) fn range(exchange: &mut Exchange, env: &Env<'_>, out: &mut Vec<u8>) -> bool {

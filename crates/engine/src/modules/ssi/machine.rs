@@ -39,7 +39,7 @@ enum State {
 /// A parameter of a command: its name and its value.
 pub type Parameter = (Vec<u8>, Vec<u8>);
 
-/// What was found.
+/// The part that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// All was read; a command may have begun.

@@ -28,10 +28,10 @@ impl SsiShared {
 /// What an entry takes beside its bytes.
 const ENTRY_BYTES: usize = 48;
 
-/// What is kept for a request.
+/// The state of SSI for a request.
 #[derive(Debug, Default)]
 pub struct SsiRecord {
-    /// What it shares.
+    /// The part that it shares.
     pub shared: SsiShared,
     /// The format of dates (`config timefmt`), if it was set.
     pub(crate) time_format: Option<Vec<u8>>,

@@ -71,7 +71,7 @@ fn faults_are_shown_and_logged() {
 }
 
 #[test]
-fn what_is_kept_is_bounded() {
+fn stored_ssi_blocks_are_bounded() {
     let block = format!("<!--#block name='b' -->{}<!--#endblock -->end", "x".repeat(2 << 20));
     let config =
         config_of("http { server { listen 80; ssi on; default_type text/html; location / { root /r; } } }");

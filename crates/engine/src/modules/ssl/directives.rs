@@ -11,7 +11,7 @@ use crate::ssl_file::SslFile;
 use crate::tls_session::VerifyClient;
 use conf::{Diagnostic, Word};
 
-/// A directive that names a file.
+/// Returns a directive that names a file.
 fn file(
     b: &mut Builder<'_>,
     d: &conf::Directive,
@@ -22,7 +22,7 @@ fn file(
     once(setting(b.ssl()).write(Some(file)), d)
 }
 
-/// A directive that is refused by its name, but for `off`.
+/// Returns a directive that is refused by its name, but for `off`.
 const fn refused(name: &'static str, args: Args, syntax: &'static str, code: ApplyCode) -> Directive {
     Directive::new(name, Contexts::HS, args, syntax, code)
 }
@@ -59,9 +59,10 @@ pub(super) const CERTIFICATES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "The server's certificate in PEM, with the intermediate ones behind it; data: has it in the configuration. \
-         Once for each kind of key: RSA and ECDSA. A name with variables is worked out, and the file read, in each \
-         handshake, by the user of the worker processes. $acme_certificate is what acme_certificate orders.",
+        "The server's certificate in PEM, followed by the intermediate certificates; data: has it in the \
+         configuration. May be given once for each kind of key: RSA and ECDSA. A name with variables is evaluated, \
+         and the file is read, in each handshake, as the user of the worker process. $acme_certificate is the \
+         certificate that acme_certificate orders.",
     )
     .example("ssl_certificate cert.pem;"),
     Directive::new("ssl_certificate_key", Contexts::HS, Args::Exactly(1), "file | $acme_certificate_key", |b, d| {
@@ -70,8 +71,8 @@ pub(super) const CERTIFICATES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "The private key of the certificate at the same place, in PEM. The master reads it with its own rights and \
-         passes it on; it is in no log and not in the output of -T. $acme_certificate_key belongs to \
+        "The private key of the certificate at the same place, in PEM. The master reads it with its own privileges \
+         and passes it on; it appears in no log and not in the output of -T. $acme_certificate_key belongs to \
          $acme_certificate.",
     )
     .example("ssl_certificate_key cert.key;"),
@@ -87,8 +88,8 @@ pub(super) const CERTIFICATES: &[Directive] = &[
     )
     .default("off")
     .doc(
-        "Keeps up to so many certificates with their keys whose names have variables, in each server as long as they are asked for \
-         within `inactive` (10s). That a file has changed is seen after `valid` (60s).",
+        "Caches up to max= certificates and keys whose names have variables, for each server. Those not used within \
+         `inactive` (10s) are dropped; changes of files are noticed after `valid` (60s).",
     )
     .example("ssl_certificate_cache max=1000 inactive=20s valid=1m;"),
     Directive::new("ssl_password_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
@@ -102,21 +103,22 @@ pub(super) const CERTIFICATES: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Sends the answer of an OCSP responder with the certificate. The responder that the certificate names is asked \
-         beside the traffic, at the start and each hour or sooner, and its answer is sent if the certificate's issuer has \
-         signed it. The issuer's certificate comes from the chain of ssl_certificate, or from ssl_trusted_certificate.",
+        "Sends the response of an OCSP responder with the certificate. The responder that the certificate names is \
+         asked in the background, at the start and every hour or sooner, and its response is sent if the \
+         certificate's issuer has signed it. The issuer's certificate comes from the chain of ssl_certificate, or \
+         from ssl_trusted_certificate.",
     )
     .example("ssl_stapling on;"),
     Directive::new("ssl_stapling_file", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "OCSP response", |ssl| &mut ssl.stapling_file)
     })
-    .doc("The answer of an OCSP responder in DER, taken as it is: no responder is asked.")
+    .doc("A file with the response of an OCSP responder in DER, sent unchecked: no responder is asked.")
     .example("ssl_stapling_file stapling.der;"),
     Directive::new("ssl_stapling_responder", Contexts::HS, Args::Exactly(1), "url", |b, d| {
         let url = d.args[0].str()?.to_owned();
         once(b.ssl().stapling_responder.write(Some(url)), d)
     })
-    .doc("The responder that is asked in the place of those that certificates name: an http address.")
+    .doc("The responder that is asked instead of the one that the certificate names: an http URL.")
     .example("ssl_stapling_responder http://ocsp.example.com/;"),
     Directive::new("ssl_stapling_verify", Contexts::HS, Args::Flag, "on | off", |b, d| {
         let on = b.flag(d)?;
@@ -124,8 +126,8 @@ pub(super) const CERTIFICATES: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Whether the certificate must lead to an authority of ssl_trusted_certificate for an answer about it to be sent. \
-         That its issuer has signed the answer is verified in any case.",
+        "Whether an OCSP response is sent only if the certificate chains to an authority of ssl_trusted_certificate. \
+         The issuer's signature on the response is always verified.",
     )
     .example("ssl_stapling_verify on;"),
     refused("ssl", Args::Flag, "on | off", |b, d| match b.flag(d)? {
@@ -134,7 +136,7 @@ pub(super) const CERTIFICATES: &[Directive] = &[
             .help("write `ssl` behind the address instead: `listen 443 ssl;`")),
     })
     .default("off")
-    .doc("Only off: write `listen … ssl`.")
+    .doc("Only `off` is accepted: write `listen … ssl` instead.")
     .example("ssl off;"),
 ];
 
@@ -147,7 +149,9 @@ pub(super) const HANDSHAKE: &[Directive] = &[
         protocols,
     )
     .default("TLSv1.2 TLSv1.3")
-    .doc("The protocols. Those before TLS 1.2 are not to be had, which is said when the configuration is loaded.")
+    .doc("The TLS versions to accept. Versions before TLS 1.2 are not supported: naming one is a warning when the \
+         configuration \
+         is loaded.")
     .example("ssl_protocols TLSv1.2 TLSv1.3;"),
     Directive::new("ssl_ciphers", Contexts::HS, Args::Exactly(1), "ciphers", |b, d| {
         let text = SslText::new(&d.args[0])?;
@@ -155,22 +159,23 @@ pub(super) const HANDSHAKE: &[Directive] = &[
     })
     .default("HIGH:!aNULL:!MD5")
     .doc(
-        "The cipher suites of TLS 1.2, as an expression of OpenSSL. It is applied to the suites that there are: ECDHE \
-         with AES-GCM or ChaCha20.",
+        "The TLS 1.2 cipher suites, in OpenSSL's format. It selects among the supported suites: ECDHE with AES-GCM \
+         or ChaCha20.",
     )
     .example("ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;"),
     Directive::new("ssl_conf_command", Contexts::HS, Args::Exactly(2), "name value", |b, d| {
         let text = SslText::of_conf_command(d)?;
         once(b.ssl().handshake.suites.write(Some(text)), d)
     })
-    .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
+    .doc("`Ciphersuites` sets the TLS 1.3 cipher suites, in order of preference. Other commands of OpenSSL are \
+         refused.")
     .example("ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"),
     Directive::new("ssl_prefer_server_ciphers", Contexts::HS, Args::Flag, "on | off", |b, d| {
         let on = b.flag(d)?;
         once(b.ssl().handshake.prefer_server_ciphers.write(on), d)
     })
     .default("off")
-    .doc("The server's order of cipher suites counts, not the client's.")
+    .doc("Whether the server's order of cipher suites is preferred over the client's.")
     .example("ssl_prefer_server_ciphers on;"),
     Directive::new("ssl_ecdh_curve", Contexts::HS, Args::Exactly(1), "curve", |b, d| {
         let text = SslText::new(&d.args[0])?;
@@ -178,7 +183,7 @@ pub(super) const HANDSHAKE: &[Directive] = &[
     })
     .default("auto")
     .doc(
-        "The groups of the key exchange, in order, joined by colons; auto is \
+        "The groups for the key exchange in order of preference, separated by colons; auto is \
          X25519MLKEM768:X25519:prime256v1:secp384r1.",
     )
     .example("ssl_ecdh_curve X25519:prime256v1;"),
@@ -187,14 +192,14 @@ pub(super) const HANDSHAKE: &[Directive] = &[
         once(b.ssl().handshake.reject.write(on), d)
     })
     .default("off")
-    .doc("Refuses handshakes for this server's names: clients get the alert unrecognized_name.")
+    .doc("Rejects TLS handshakes for this server's names: clients get the alert unrecognized_name.")
     .example("ssl_reject_handshake on;"),
     Directive::new("ssl_buffer_size", Contexts::HS, Args::Exactly(1), "size", |b, d| {
         let size = b.size(&d.args[0])?;
         once(b.ssl().handshake.buffer_size.write(size), d)
     })
     .default("16k")
-    .doc("The largest TLS record that is sent.")
+    .doc("The maximum size of TLS records that are sent.")
     .example("ssl_buffer_size 4k;"),
     Directive::new("ssl_dhparam", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         let file = files::read(b, &d.args[0], "DH parameters")?;
@@ -202,7 +207,7 @@ pub(super) const HANDSHAKE: &[Directive] = &[
         b.diagnostics.push(Diagnostic::warn(d.name.span, text));
         Ok(())
     })
-    .doc("Read, and not used: there are no cipher suites with DHE.")
+    .doc("Has no effect: cipher suites with DHE are not supported.")
     .example("ssl_dhparam dhparam.pem;"),
     Directive::new("ssl_early_data", Contexts::HS, Args::Flag, "on | off", |b, d| {
         let on = b.flag(d)?;
@@ -210,8 +215,8 @@ pub(super) const HANDSHAKE: &[Directive] = &[
     })
     .default("off")
     .doc(
-        "Clients that resume a session of TLS 1.3 may send requests before the handshake ends. A session is used once, so \
-         that it takes a cache (ssl_session_cache) and no tickets (ssl_session_tickets off). Upstreams are told by \
+        "Whether clients that resume a TLS 1.3 session may send requests before the handshake ends. A session can be \
+         used once only, so this needs ssl_session_cache, and ssl_session_tickets off. Upstreams get the field \
          Early-Data; only GET, HEAD and OPTIONS are served before the handshake ends.",
     )
     .example("ssl_early_data on;"),
@@ -226,21 +231,21 @@ pub(super) const SESSIONS: &[Directive] = &[
         session_cache,
     )
     .default("none")
-    .doc("Where sessions are kept so that clients can resume them. A shared cache outlives a reload.")
+    .doc("Where TLS sessions are stored for resumption. A shared cache survives a reload.")
     .example("ssl_session_cache shared:SSL:10m;"),
     Directive::new("ssl_session_timeout", Contexts::HS, Args::Exactly(1), "time", |b, d| {
         let ms = b.time_ms(&d.args[0])?;
         once(b.ssl().sessions.timeout_ms.write(ms), d)
     })
     .default("5m")
-    .doc("For how long a session can be resumed.")
+    .doc("How long a TLS session can be resumed.")
     .example("ssl_session_timeout 1d;"),
     Directive::new("ssl_session_tickets", Contexts::HS, Args::Flag, "on | off", |b, d| {
         let on = b.flag(d)?;
         once(b.ssl().sessions.tickets.write(on), d)
     })
     .default("on")
-    .doc("Sessions are resumed by tickets that the clients keep.")
+    .doc("Whether TLS sessions are resumed through session tickets, which clients keep.")
     .example("ssl_session_tickets off;"),
     Directive::new("ssl_session_ticket_key", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         let file = files::read(b, &d.args[0], "session ticket key")?;
@@ -253,8 +258,8 @@ pub(super) const SESSIONS: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "A key for tickets, of 48 or 80 bytes. The first encrypts, all decrypt. Tickets are not those of nginx: they can \
-         be shared among servers of pointsman alone.",
+        "A key for tickets, of 48 or 80 bytes. The first encrypts, all decrypt. The tickets differ from nginx's: \
+         keys can be shared among pointsman servers only.",
     )
     .example("ssl_session_ticket_key current.key;"),
 ];
@@ -277,35 +282,36 @@ pub(super) const CLIENTS: &[Directive] = &[
         },
     )
     .default("off")
-    .doc("Asks clients for a certificate; $ssl_client_verify has the result.")
+    .doc("Whether clients are asked for a certificate; $ssl_client_verify has the result.")
     .example("ssl_verify_client on;"),
     Directive::new("ssl_verify_depth", Contexts::HS, Args::Exactly(1), "number", |b, d| {
         let depth = b.number(&d.args[0])?;
         once(b.ssl().client.depth.write(depth), d)
     })
     .default("1")
-    .doc("How many intermediate certificates may be between a client's and an authority's.")
+    .doc("The maximum number of intermediate certificates between the client's and the authority's.")
     .example("ssl_verify_depth 2;"),
     Directive::new("ssl_client_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "CA certificates", |ssl| &mut ssl.client.certificate)
     })
-    .doc("The authorities of clients' certificates in PEM. Clients are told their names.")
+    .doc("The authorities of clients' certificates in PEM. Their names are sent to clients.")
     .example("ssl_client_certificate ca.pem;"),
     Directive::new("ssl_trusted_certificate", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "CA certificates", |ssl| &mut ssl.client.trusted)
     })
-    .doc("The same, without telling clients their names.")
+    .doc("The authorities of clients' certificates in PEM. Unlike those of ssl_client_certificate, their names are \
+         not sent to clients.")
     .example("ssl_trusted_certificate chain.pem;"),
     Directive::new("ssl_crl", Contexts::HS, Args::Exactly(1), "file", |b, d| {
         file(b, d, "revocation list", |ssl| &mut ssl.client.revocations)
     })
-    .doc("Revoked certificates of clients, in PEM: a list for each authority.")
+    .doc("Certificate revocation lists for clients' certificates, in PEM: one for each authority.")
     .example("ssl_crl crl.pem;"),
     refused("ssl_ocsp", Args::Exactly(1), "on | off | leaf", |_, d| {
         only_off(d, "name the revoked certificates in a list: `ssl_crl crl.pem;`")
     })
     .default("off")
-    .doc("Only off: responders are not asked about clients' certificates.")
+    .doc("Only `off` is accepted: clients' certificates are not checked by OCSP.")
     .example("ssl_ocsp off;"),
 ];
 

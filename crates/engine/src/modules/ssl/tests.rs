@@ -97,7 +97,7 @@ fn a_server_without_a_certificate_may_stand_behind_one_that_has_one() {
     built("server { listen 443 ssl; ssl_reject_handshake on; }").unwrap();
 }
 
-/// A configuration whose second server verifies clients, and whose third does under other terms.
+/// Returns a configuration whose second server verifies clients, and whose third does under other terms.
 fn verifying() -> Config {
     built(&format!(
         "{PAIR} server {{ listen 80 ssl; server_name open; }}

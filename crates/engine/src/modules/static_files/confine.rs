@@ -31,7 +31,7 @@ pub fn append(
     append_in_rewrite(template, exchange, env, false, out)
 }
 
-/// As [`append`], with the captures as [`Template::value_in_rewrite`] has them.
+/// Does the same as [`append`], with the captures as [`Template::value_in_rewrite`] has them.
 ///
 /// # Errors
 /// As [`append`].

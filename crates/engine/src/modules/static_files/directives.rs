@@ -13,43 +13,43 @@ use std::sync::Arc;
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("root", Contexts::HSLI, Args::Exactly(1), "path", root)
         .default("html")
-        .doc("The directory of files: a URI is a path under it. Variables may stand in it.")
+        .doc("The directory of files: a URI is a path below it. May contain variables.")
         .example("root /srv/www;"),
     Directive::new("alias", Contexts::LOCATION, Args::Exactly(1), "path", root)
         .doc(
-            "The directory that replaces the location's name; in a regular expression's \
-         location, the whole path.",
+            "The directory that replaces the location's prefix in the path; in a location with a regular expression, \
+             the whole path.",
         )
         .example("alias /srv/images/;"),
     Directive::new("index", Contexts::HSL, Args::AtLeast(1), "file ...", index)
         .default("index.html")
         .doc(
-            "The files that are looked for when a URI ends in /; the last may be a URI of its \
-         own.",
+            "The files to serve for a URI that ends in a slash, the first that exists; the last one may be an \
+             absolute URI.",
         )
         .example("index index.html index.$geo.html /index.html;"),
     Directive::new("types", Contexts::HSL, Args::Block(0, 0), "{ … }", types)
         .default("{ text/html html; image/gif gif; image/jpeg jpg; }")
-        .doc("Media types and the file extensions they are for.")
+        .doc("Maps file extensions to media types.")
         .example("types { text/html html htm; image/png png; }"),
     Directive::new("default_type", Contexts::HSL, Args::Exactly(1), "mime-type", |b, d| {
         let kind = d.args[0].text().as_bytes().into();
         b.write(d, |s| &mut s.static_files.default_type, kind)
     })
     .default("text/plain")
-    .doc("The media type of what `types` has no type for.")
+    .doc("The media type of files whose extension `types` does not list.")
     .example("default_type application/octet-stream;"),
     Directive::ignored("types_hash_max_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("1024")
-        .doc("Has no effect: the table of types finds its size by itself.")
+        .doc("Has no effect: the table of types grows as needed.")
         .example("types_hash_max_size 2048;"),
     Directive::ignored("types_hash_bucket_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("64")
-        .doc("Has no effect: the table of types finds its size by itself.")
+        .doc("Has no effect: the table of types grows as needed.")
         .example("types_hash_bucket_size 64;"),
     Directive::flag("etag", Contexts::HSL, |b| &mut b.settings().static_files.etag)
         .default("on")
-        .doc("Whether files have entity tags, made of time and length.")
+        .doc("Whether responses for files have an ETag, made of the file's modification time and length.")
         .example("etag off;"),
     Directive::new(
         "if_modified_since",
@@ -60,8 +60,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("exact")
     .doc(
-        "When If-Modified-Since gets 304: off never, exact if the dates are the same, before \
-         if the answer is not younger.",
+        "When If-Modified-Since is answered with 304: off never, exact if the times are equal, before if the file is \
+         not newer.",
     )
     .example("if_modified_since before;"),
     Directive::new(
@@ -73,17 +73,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("off")
     .doc(
-        "Whether symlinks in paths are refused: on, if_not_owner, off; from= names a \
-         beginning that is trusted.",
+        "Whether symbolic links in paths are refused: on, if_not_owner, off; from= names the part of the path that \
+         is not checked.",
     )
     .example("disable_symlinks if_not_owner from=$document_root;"),
     Directive::flag("sendfile", Contexts::HSLI, |b| &mut b.settings().static_files.sendfile)
         .default("off")
-        .doc("Whether the system copies files to the connection, past the process.")
+        .doc("Whether files are sent with sendfile(2).")
         .example("sendfile on;"),
     Directive::flag("log_not_found", Contexts::HSL, |b| &mut b.settings().static_files.log_not_found)
         .default("on")
-        .doc("Whether missing files are logged.")
+        .doc("Whether files that are not found are logged.")
         .example("log_not_found off;"),
 ];
 

@@ -9,7 +9,7 @@ use crate::exchange::Exchange;
 use crate::host::{Env, Level};
 use crate::phase::{self, Verdict};
 
-/// The index handler of the content phase.
+/// Returns the index handler of the content phase.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     if exchange.request.uri.last() != Some(&b'/') || !matches!(exchange.method(), b"GET" | b"HEAD" | b"POST")
     {

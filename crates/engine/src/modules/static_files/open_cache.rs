@@ -46,27 +46,27 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("open_file_cache", Contexts::HSL, Args::Between(1, 2), "off | max=N [inactive=time]", cache)
         .default("off")
         .doc(
-            "Keeps up to so many files open in each thread, and what is known of folders and missing files, as long as they are \
-             asked for within `inactive` (60s). What is changed is seen after open_file_cache_valid.",
+            "Caches up to max= open files in each thread, and also the existence of directories and errors. Entries \
+             not used within `inactive` (60s) are dropped; changes are noticed after open_file_cache_valid.",
         )
         .example("open_file_cache max=1000 inactive=20s;"),
     Directive::time("open_file_cache_valid", Contexts::HSL, |b| {
         &mut b.settings().static_files.open_cache.valid_ms
     })
     .default("60s")
-    .doc("How long what is known of a file is used before the system is asked again.")
+    .doc("How long a cached entry is used before the file is checked again.")
     .example("open_file_cache_valid 30s;"),
     Directive::number("open_file_cache_min_uses", Contexts::HSL, |b| {
         &mut b.settings().static_files.open_cache.min_uses
     })
     .default("1")
-    .doc("How often a file must be asked for before it is kept open.")
+    .doc("The number of requests after which a file is kept open.")
     .example("open_file_cache_min_uses 2;"),
     Directive::flag("open_file_cache_errors", Contexts::HSL, |b| {
         &mut b.settings().static_files.open_cache.errors
     })
     .default("off")
-    .doc("Whether it is kept, too, that a file cannot be opened.")
+    .doc("Whether errors of opening files are cached too.")
     .example("open_file_cache_errors on;"),
 ];
 

@@ -5,7 +5,7 @@ use crate::exchange::Exchange;
 use crate::host::Env;
 use crate::phase::{self, Verdict};
 
-/// The handler of the content phase, before that of `index`.
+/// Returns the handler of the content phase, before that of `index`.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let settings = &exchange.settings(env.config).static_files.listing;
     if !*settings.random

@@ -25,7 +25,7 @@ const DIRECTIVES: &[Directive] =
         let count = count.ok_or_else(|| invalid_value(&d.args[0]).help("a whole number below 4294967296"))?;
         b.write(d, |s| &mut s.static_files.max_ranges, Some(count))
     })
-    .doc("How many ranges of a body one request may ask for; 0 answers no ranges at all.")
+    .doc("The maximum number of ranges in a request; 0 disables ranges.")
     .example("max_ranges 1;")];
 
 fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused> {

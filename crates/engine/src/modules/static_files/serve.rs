@@ -9,7 +9,7 @@ use crate::phase::{Content, FilePart, Verdict};
 use http::Known;
 use http::escape::{Escape, escape};
 
-/// The file handler of the content phase; the last one.
+/// Returns the file handler of the content phase; the last one.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let is_post = match exchange.method() {
         b"GET" | b"HEAD" => false,
@@ -114,7 +114,7 @@ fn with_slash(exchange: &Exchange) -> Vec<u8> {
 /// Two numbers of sixteen hexadecimal digits, a dash and two quotes.
 const ETAG_LEN: usize = 35;
 
-/// nginx's entity tag: time of change and length, in hexadecimal.
+/// Returns nginx's entity tag: time of change and length, in hexadecimal.
 fn etag(modified_s: u64, len: u64, out: &mut [u8; ETAG_LEN]) -> &[u8] {
     let mut start = ETAG_LEN - 1;
     out[start] = b'"';

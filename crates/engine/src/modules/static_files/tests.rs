@@ -17,7 +17,7 @@ fn world() -> TestHost {
         .node("/www/socket", Node::Special)
 }
 
-/// The answer to `GET target` with further lines of a head.
+/// Returns the answer to `GET target` with further lines of a head.
 fn get(server: &str, target: &str, fields: &str) -> (String, Vec<String>) {
     ask(server, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n"))
 }
@@ -98,7 +98,7 @@ fn unservable_files_are_logged_in_nginx_s_words() {
 }
 
 #[test]
-fn methods() {
+fn files_answer_get_and_head_only() {
     for (method, target, expected) in [
         ("POST", "/a.txt", "405"),
         ("POST", "/no", "404"),
@@ -131,7 +131,7 @@ fn a_directory_without_its_slash_is_redirected() {
 }
 
 #[test]
-fn roots_and_aliases() {
+fn root_appends_the_uri_and_alias_replaces_the_prefix() {
     assert_eq!(body("", "/"), "default\n");
     assert_eq!(body("root html;", "/"), "default\n");
     assert_eq!(body("root /prefix/html/;", "/index.html"), "default\n");
@@ -154,7 +154,7 @@ fn roots_and_aliases() {
 }
 
 #[test]
-fn index_files() {
+fn the_first_existing_index_file_is_served() {
     assert_eq!(body(ROOT, "/dir/"), "<p>\n");
     assert_eq!(body("root /www; index no.html x index.html;", "/dir/"), "<p>\n");
     assert_eq!(body("root /www; index a.$arg_e;", "/?e=txt"), "hello\n");
@@ -176,7 +176,7 @@ fn index_files() {
 }
 
 #[test]
-fn conditions() {
+fn conditional_requests_get_304_or_412() {
     let date = |days: u32| format!("{:02} Sep 2001 00:46:40 GMT", days);
     let same = format!("Sun, {}", date(9));
     let later = format!("Mon, {}", date(10));
@@ -211,7 +211,7 @@ fn conditions() {
 }
 
 #[test]
-fn conditions_of_other_answers() {
+fn conditions_apply_to_generated_answers_too() {
     for (server, fields, expected) in [
         ("return 200 hi;", "If-None-Match: *", "304"),
         ("return 200 hi;", "If-None-Match: \"x\"", "200"),
@@ -234,7 +234,7 @@ fn conditions_of_other_answers() {
 }
 
 #[test]
-fn ranges() {
+fn ranges_get_206_or_416() {
     let (sent, _) = get(ROOT, "/a.txt", "Range: bytes=1-3\r\n");
     assert!(sent.starts_with("HTTP/1.1 206 Partial Content\r\n") && sent.ends_with("\r\n\r\nell"), "{sent}");
     assert!(

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 pub struct Types(HashMap<Box<[u8]>, Box<[u8]>>);
 
 impl Default for Types {
-    /// The types that nginx has without a `types` block.
+    /// Returns the types that nginx has without a `types` block.
     fn default() -> Self {
         let mut types = Types::empty();
         for (extension, kind) in [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")] {
@@ -18,7 +18,7 @@ impl Default for Types {
 }
 
 impl Types {
-    /// No type at all.
+    /// Returns a table without any type.
     pub fn empty() -> Types {
         Types(HashMap::new())
     }

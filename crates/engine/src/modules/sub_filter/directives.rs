@@ -19,8 +19,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         Ok(())
     })
     .doc(
-        "Replaces a text in bodies by another one, whatever the case of its letters; both may hold variables. Several are \
-         looked for together, each until it was found once, unless sub_filter_once is off.",
+        "Replaces a text in response bodies, ignoring case; both texts may contain variables. Several are searched \
+         for together, each until it is found once, unless sub_filter_once is off.",
     )
     .example("sub_filter http://127.0.0.1:8080/ https://$host/;"),
     Directive::new("sub_filter_types", Contexts::HSL, Args::AtLeast(1), "mime-type ...", |b, d| {
@@ -28,17 +28,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.sub.types, types)
     })
     .default("text/html")
-    .doc("The types of answers that sub_filter looks through, beside text/html; * is all.")
+    .doc("The media types of responses that sub_filter applies to, besides text/html; * is all.")
     .example("sub_filter_types text/css application/json;"),
     Directive::flag("sub_filter_once", Contexts::HSL, |b| &mut b.settings().filters.sub.once)
         .default("on")
-        .doc("Whether each text is replaced where it is found first, and nowhere else.")
+        .doc("Whether each text is replaced only at its first occurrence.")
         .example("sub_filter_once off;"),
     Directive::flag("sub_filter_last_modified", Contexts::HSL, |b| {
         &mut b.settings().filters.sub.last_modified
     })
     .default("off")
-    .doc("Whether an answer that is looked through keeps its Last-Modified, and its ETag as a weak one.")
+    .doc("Whether a filtered response keeps its Last-Modified, and its ETag as a weak one.")
     .example("sub_filter_last_modified on;"),
 ];
 

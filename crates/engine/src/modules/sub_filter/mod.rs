@@ -29,9 +29,9 @@ pub static MODULE: Module = Module {
 /// One `sub_filter`.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// What is looked for.
+    /// The text to look for.
     pub text: Template,
-    /// What is put in its place.
+    /// The text that replaces it.
     pub value: Template,
 }
 

@@ -22,20 +22,19 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         block,
     )
     .doc(
-        "pointsman's own: a variable whose value is an upstream group by a key, moved by \
-         people while traffic runs: `pointsman switch shop.example.com green`. Where the key \
+        "pointsman's own: defines a variable whose value is the upstream group of a key, which operators change \
+         while traffic runs: `pointsman switch shop.example.com green`. Where the key \
          is $host, $http_host or $server_name, keys are hosts: without case, port and \
-         trailing dot, and *.example.com is a wildcard. A switch that had another name keeps its \
-         entries with from=: without `state`, the store is that of the old name. With watch= the \
-         answers after a commit are counted for its receipt for another time than 5 minutes, at \
-         most an hour.",
+         trailing dot, and *.example.com is a wildcard. A renamed switch keeps its entries with from=OLDNAME: \
+         without `state`, it uses the store of the old name. watch= is how long the responses after a commit are \
+         counted for its receipt, by default 5 minutes, at most an hour.",
     )
     .example("switch $host $live { default blue; targets blue green; }"),
     Directive::new("switch_retired", Contexts::HTTP, Args::AtLeast(1), "name ...", retired)
         .doc(
-            "Switches that the configuration had and has no longer, although they have entries. A \
-             switch that is removed or renamed without this line, or `from=`, is refused at a reload and \
-             at a start, since its keys would all get another default.",
+            "Names switches that were removed from the configuration although they have entries. Removing or \
+             renaming such a switch without this line, or `from=`, is refused at a reload and at a start, because \
+             all of its keys would get another default.",
         )
         .example("switch_retired live;"),
     Directive::new(
@@ -46,9 +45,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         fleet::directive,
     )
     .doc(
-        "The etcd in which several nodes keep the tables of their switches with `state fleet`, so that a switch is one \
-         act for all of them. Each node has a name of its own. All keys begin with prefix=, by default /pointsman. Without \
-         the line there is no connection to etcd. A change of the line takes effect with a restart.",
+        "The etcd in which several nodes keep the tables of their switches with `state fleet`, so that all of them \
+         switch together. Each node has a name of its own. All keys begin with prefix=, by default /pointsman. \
+         Without this directive there is no connection to etcd. A change takes effect at a restart.",
     )
     .example("fleet etcd http://10.0.0.1:2379 http://10.0.0.2:2379 prefix=/pointsman/shop node=a;"),
     Directive::new("default", Contexts::SWITCH, Args::Exactly(1), "target", |b, d| {
@@ -56,28 +55,28 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         once(draft(b).default.write(Some(name)), d)
     })
     .doc(
-        "The target of keys without an entry. Every switch has one. A reload that changes it asks the \
-         gate and makes a commit, which can be undone: then the table has another default than the file.",
+        "The target of keys without an entry; every switch needs one. A reload that changes it checks the gate and \
+         makes a commit, which can be undone: then the table's default differs from the file's.",
     )
     .example("default blue;"),
     Directive::new("targets", Contexts::SWITCH, Args::AtLeast(1), "target ... [dynamic]", targets)
         .doc(
-            "The upstream groups that a key may lead to; without the line, all of them. With `dynamic`, also every \
-             group that is made at run time: `pointsman group create`.",
+            "The upstream groups that a key may lead to; all of them by default. With `dynamic`, also every group \
+             that is created at run time: `pointsman group create`.",
         )
         .example("targets blue green dynamic;"),
     Directive::new("state", Contexts::SWITCH, Args::Exactly(1), "file | memory | fleet", state)
         .doc(
-            "The file that keeps the entries and their history, under the prefix unless it is \
-         absolute; `memory` forgets them at the end; `fleet` keeps them in the etcd of the directive fleet, with a \
-         copy in state/fleet/NAME.db. Without the line: state/NAME.db.",
+            "The file that stores the entries and their history, below the prefix unless the path is absolute; \
+             `memory` loses them when the process ends; `fleet` keeps them in the etcd of the directive fleet, with \
+             a copy in state/fleet/NAME.db. The default is state/NAME.db.",
         )
         .example("state state/live.db;"),
     Directive::new("keys", Contexts::SWITCH, Args::Between(1, 2), "[max=number] [length=number]", keys)
         .default("max=100000 length=255")
         .doc(
-            "How many keys may have an entry (max=, by default 100000) and how long one may be \
-         in bytes (length=, by default 255).",
+            "The maximum number of keys with an entry (max=, by default 100000), and the maximum length of a key in \
+             bytes (length=, by default 255).",
         )
         .example("keys max=1000000 length=255;"),
     Directive::new(
@@ -92,18 +91,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     )
     .doc(
-        "What a client is known by when its key is split between targets; without the line, \
-         or where the value is empty, its address. `cookie=` is a cookie; with `issue` a client \
-         that comes into a split without it gets one: 128 random bits, HttpOnly, Path=/ unless \
-         path= says otherwise, SameSite=Lax unless samesite= does, until the browser is closed \
-         unless ttl= says how long, Secure with `secure`. With a salt other clients come first \
-         in each switch (`switch`), or for each key of each switch (`key`).",
+        "How a client is identified when its key is split between targets: by a text with variables or by a cookie \
+         (cookie=); by default, and where the value is empty, by its address. With `issue`, a client in a split \
+         without the cookie gets one: 128 random bits, HttpOnly, Path=/ (path=), SameSite=Lax (samesite=), until the \
+         browser is closed (ttl=), and Secure with `secure`. With a salt, different clients come first in each \
+         switch (`switch`), or for each key of each switch (`key`).",
     )
     .example("sticky cookie=side issue ttl=30d secure salt=key;"),
     Directive::template("testers", Contexts::SWITCH, "string", |b| &mut draft(b).testers)
         .doc(
-            "A text that names the target for this request alone, if it is the name of one: so \
-         that a tester sees the new side before anybody else.",
+            "A text that, if it is the name of a target, selects that target for this request only, so that testers \
+             see the new side before anyone else.",
         )
         .example("testers $cookie_side;"),
     Directive::new(
@@ -116,21 +114,18 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         gate,
     )
     .doc(
-        "What a target must show before it is switched to: healthy= of its servers (by \
-         default 1), and at least fraction= of them, take a connection, or with uri= answer a \
-         GET with a status= (by default 200-399), each within timeout= (by default 3s). With \
-         passes= (by default 1) each must do so so often in a row, with interval= between (by \
-         default 200ms): a server that answers well every other time passes one probe in two, and \
-         is caught by passes=3. One probe is the default because each more holds up every order by \
-         an interval. The request has the target's \
-         name as its Host, or that of host= ($key is the key that is switched, if it is a \
-         single one), and the fields of header=. match= asks for a text in the first 64 KiB of \
-         the body, match=~ for a match of a regular expression. With type=grpc gRPC's health service is asked \
-         whether it is SERVING, about grpc_service= or the whole server; with grpc_status= that the call ends \
-         with this status. A question is asked over HTTP/2 if all locations that lead to the target speak that, \
-         and over TLS if all \
-         locations that lead to the target have proxy_pass https:// (or grpcs://), with the proxy_ssl_ directives of \
-         the first; scheme= says otherwise (https without such a location takes those of http).",
+        "The check that a target must pass before keys are switched to it: healthy= of its servers (by default 1), \
+         and at least fraction= of them, must accept a connection or, with uri=, answer a GET with a status= (by \
+         default 200-399), each within timeout= (by default 3s). With passes= (by default 1), each must do so that \
+         many times in a row, with interval= in between (by default 200ms): a server that fails every other time is \
+         caught by passes=3. The default is one probe because each further one delays every order by an interval. \
+         The request's Host is the target's name, or host= ($key is the key that is switched, if it is a single \
+         one), and header= adds fields. match= requires a text in the first 64 KiB of the body, match=~ a match of a \
+         regular expression. With type=grpc, gRPC's health service must report SERVING, for grpc_service= or the \
+         whole server; with grpc_status=, the call must end with this status. Probes use HTTP/2 if all locations \
+         that lead to the target do, and TLS if all locations that lead to the target have proxy_pass https:// (or \
+         grpcs://), with the proxy_ssl_ directives of the first; scheme= overrides this (https without such a \
+         location takes those of http).",
     )
     .example("gate healthy=2 passes=3 timeout=2s uri=/health status=200 host=$key match=ready;"),
     Directive::new(
@@ -142,23 +137,23 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     )
     .default("keep")
     .doc(
-        "What becomes of WebSockets and long answers of the old side: keep leaves them, \
-         close after= cuts them then, close spread= cuts them one by one over that time.",
+        "What happens to WebSockets and long responses of the old side: keep leaves them, close after= closes them \
+         after that time, close spread= closes them one by one over that time.",
     )
     .example("streams close spread=60s;"),
     Directive::new("on-damage", Contexts::SWITCH, Args::Exactly(1), "refuse | default", on_damage)
         .default("refuse")
         .doc(
-            "What becomes of requests that ask the switch when its store and the store's second \
-         file are both damaged: refuse answers 503, default sends them to the default target.",
+            "What happens to requests that use the switch when its store and the store's second file are both \
+             damaged: refuse answers 503, default sends them to the default target.",
         )
         .example("on-damage default;"),
     Directive::new("revert-if-dead", Contexts::SWITCH, Args::Exactly(1), "stay | go", revert_if_dead)
         .default("stay")
         .doc(
-            "What becomes of an order that was not confirmed within its time while the targets it would \
-         go back to fail their gate (without one: take no connection) and the present ones pass: stay \
-         leaves it, and asks again every 10 seconds; go takes it back all the same.",
+            "What happens to a commit that was not confirmed in time while the targets it would revert to fail their \
+             gate (without a gate: accept no connection) and the present ones pass: stay keeps it and checks again \
+             every 10 seconds; go reverts it all the same.",
         )
         .example("revert-if-dead go;"),
     Directive::new("dict", Contexts::SWITCH, Args::Exactly(1), "name", |b, d| {
@@ -166,8 +161,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         once(draft(b).dict.write(Some(name)), d)
     })
     .doc(
-        "The lua_shared_dict that is the switch's face to Lua: get reads the table, set of a \
-         string is an order.",
+        "The lua_shared_dict through which Lua uses the switch: get reads the table, and set of a string is an \
+         order.",
     )
     .example("dict routes;"),
 ];

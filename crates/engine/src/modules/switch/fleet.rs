@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct FleetSpec {
     /// The members of etcd: `http://HOST:PORT`.
     pub urls: Vec<String>,
-    /// What the fleet's keys begin with.
+    /// The prefix of the fleet's keys.
     pub prefix: String,
     /// The node's name.
     pub node: String,

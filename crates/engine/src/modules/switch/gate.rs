@@ -88,7 +88,7 @@ pub(super) fn parse(d: &conf::Directive) -> Result<GateSpec, Diagnostic> {
         match name {
             "healthy" => {
                 let what = format!("invalid number of healthy servers \"{value}\"");
-                let help = "a number from 1 up: so many servers of the target must be well";
+                let help = "a number of at least 1: how many servers of the target must be healthy";
                 gate.healthy = bounded(word, value, 1000, what, help)? as usize;
             }
             "fraction" => {

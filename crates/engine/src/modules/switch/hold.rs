@@ -22,7 +22,7 @@ pub(super) fn before_access(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdi
     wait(exchange, env, false)
 }
 
-/// The last look, when nothing is left to wait for.
+/// Returns the last look, when nothing is left to wait for.
 pub(crate) fn before_proxy(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     wait(exchange, env, false)
 }

@@ -43,7 +43,7 @@ pub struct SwitchSpec {
     pub rules: Arc<Rules>,
     /// The text that a request is looked up by.
     pub key: Template,
-    /// What a client is known by in a split.
+    /// The way a client is recognised in a split.
     pub sticky: Sticky,
     /// `testers`: its value names the target, if it is one of the targets.
     pub testers: Option<Template>,
@@ -99,7 +99,7 @@ pub enum StreamsPolicy {
     },
 }
 
-/// What becomes of requests that ask a switch whose store is damaged so that no table can be trusted.
+/// The handling of requests that ask a switch whose store is damaged so that no table can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDamage {
     /// They get 503.
@@ -108,8 +108,8 @@ pub enum OnDamage {
     Default,
 }
 
-/// What becomes of a commit that was not confirmed in time while the targets it would go back to fail, and the present
-/// ones do not.
+/// The handling of a commit that was not confirmed in time while the targets it would go back to fail, and the present ones
+/// do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevertIfDead {
     /// It stays until they are well.
@@ -230,7 +230,7 @@ pub fn look_up(
     found.map(|(reach, _)| reach)
 }
 
-/// As [`look_up`] without a request: of a split, the target of a client without a name.
+/// Does the same as [`look_up`] without a request: of a split, returns the target of a client without a name.
 pub fn look_up_apart(
     number: usize,
     text: &[u8],

@@ -132,19 +132,19 @@ impl SwitchRecord {
         self.asked.iter().find(|(asked, _)| usize::from(*asked) == switch).map(|(_, routing)| routing)
     }
 
-    /// Has a request ask switches as the one around it has asked them, and pass the holds that have let that go.
+    /// Lets a subrequest use the tables that the request around it has used, and pass the holds that have let that go.
     pub(crate) fn ask_as(&mut self, outer: &SwitchRecord) {
         self.asked.extend(outer.asked.iter().map(|(switch, routing)| (*switch, Rc::clone(routing))));
         self.passed.extend_from_slice(&outer.passed);
     }
 
-    /// Has a request inside another one have its choices, with the values that are their outcome.
+    /// Gives a subrequest the choices of the request around it, with the values that came of them.
     pub(crate) fn inherit(&mut self, outer: &SwitchRecord) {
         self.choose_as(outer);
         self.inherited = self.made;
     }
 
-    /// Has a request have what one inside it has chosen, since it goes on with the values of that one.
+    /// Gives a request the choices of a subrequest, because it goes on with the values of that one.
     pub(crate) fn take_back(&mut self, inner: &mut SwitchRecord) {
         self.choose_as(inner);
         for (switch, routing) in inner.asked.drain(..) {
@@ -180,7 +180,7 @@ impl SwitchRecord {
         self.asked.iter().map(|(_, routing)| routing)
     }
 
-    /// Has the request read a switch anew after an order of its own. The choice that was made for it stays.
+    /// Makes the request read a switch again after an order of its own. The choice that was made for it stays.
     pub fn read_anew(&mut self, switch: usize) {
         self.asked.retain(|(asked, _)| usize::from(*asked) != switch);
     }

@@ -14,12 +14,12 @@ use conf::{Diagnostic, Word};
 use http::Known;
 use std::net::SocketAddr;
 
-/// What a client is known by, and what its place depends on beside that.
+/// The way a client is recognised, and what else its place depends on.
 #[derive(Clone, Debug)]
 pub struct Sticky {
     /// A client without a value there is known by its address.
     pub(crate) source: StickySource,
-    /// What else its place depends on.
+    /// The salt of its place.
     pub(crate) salt: Salt,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct StickyCookie {
     pub(crate) attributes: Option<Box<str>>,
 }
 
-/// What a client's place depends on beside its name. With a salt, other clients come first in each split.
+/// The salt of a client's place beside its name. With a salt, other clients come first in each split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Salt {
     /// Nothing: the same clients come first everywhere.
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_and_their_faults() {
+    fn cookie_attributes_are_set_and_checked() {
         for (sticky, attributes) in [
             ("cookie=a issue", "Path=/; HttpOnly; SameSite=Lax"),
             ("cookie=__Host-a issue secure", "Path=/; HttpOnly; SameSite=Lax; Secure"),

@@ -67,10 +67,10 @@ const MIN_ZONE_BYTES: u64 = 8 * 4096;
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::new("upstream", Contexts::HTTP, Args::Block(1, 2), "name [adopt] { … }", block)
         .doc(
-            "A group of servers. Without a `server` it is empty until one is added at run time: requests get 502. \
-             A group of this name that was made at run time (`pointsman group create`) is in the way of the block, \
-             unless that says `adopt`: then the block has its settings and servers, and those that orders have \
-             added lie over them.",
+            "Defines a group of servers. Without a `server` it is empty until one is added at run time: requests get \
+             502. If a group of this name was created at run time (`pointsman group create`), the block is refused \
+             unless it says `adopt`: then the block's settings and servers apply, and servers that orders have added \
+             are kept on top.",
         )
         .example("upstream blue { server 127.0.0.1:8081; server 127.0.0.1:8082; }"),
     Directive::new(
@@ -82,39 +82,40 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         server,
     )
     .doc(
-        "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, slow_start=, \
-         backup, down. After a recovery its weight grows to the full one within slow_start=. A host name is resolved at load, and each of its addresses is a server. \
-         With `resolve` it is resolved while the group serves, as often as the name servers of `resolver` say; service= asks \
-         for its SRV records, whose ports and weights count, and whose lower priorities are backups.",
+        "A server of the group, with weight=, max_conns=, max_fails=, fail_timeout=, slow_start=, backup, down. \
+         After a recovery its weight rises from low to full over slow_start=. A host name is resolved when the \
+         configuration is loaded, and each of its addresses is a server. With `resolve` it is resolved while the \
+         group serves, as often as the TTL of the answers says; service= looks up SRV records, whose ports and \
+         weights are used; those of lower priority are backups.",
     )
     .example("server 127.0.0.1:8081 weight=2 max_fails=3 fail_timeout=30s;"),
     Directive::new("least_conn", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
         balance(b, d, BalancerSpec::LeastConn)
     })
-    .doc("The server with the fewest connections in proportion to its weight is chosen.")
+    .doc("Chooses the server with the fewest connections in proportion to its weight.")
     .example("least_conn;"),
     Directive::new("ip_hash", Contexts::UPSTREAM, Args::Exactly(0), "", |b, d| {
         balance(b, d, BalancerSpec::IpHash)
     })
     .doc(
-        "The client's address chooses the server: the first three bytes of an IPv4 address, \
-         all of an IPv6 one.",
+        "Chooses the server by the client's address: by the first three bytes of an IPv4 address, or the whole IPv6 \
+         address.",
     )
     .example("ip_hash;"),
     Directive::new("hash", Contexts::UPSTREAM, Args::Between(1, 2), "key [consistent]", hash)
         .doc(
-            "The value of a text with variables chooses the server; `consistent` moves few keys \
-         when servers change.",
+            "Chooses the server by the hash of a text with variables; with `consistent`, few keys move when servers \
+             change.",
         )
         .example("hash $request_uri consistent;"),
     Directive::new("random", Contexts::UPSTREAM, Args::Between(0, 2), "[two [least_conn]]", random)
-        .doc("A server is drawn; with `two`, the one of two that has fewer connections.")
+        .doc("Chooses a random server; with `two`, of two random ones the one with fewer connections.")
         .example("random two least_conn;"),
     Directive::new("keepalive", Contexts::UPSTREAM, Args::Between(1, 2), "connections [local]", keepalive)
         .default("32 local")
         .doc(
-            "How many idle connections each thread keeps for the group; `local` keeps them apart \
-         by location. Without the directive: 32 local. 0 keeps none.",
+            "The number of idle connections that each thread keeps for the group; `local` keeps them separately for \
+             each location. 0 keeps none.",
         )
         .example("keepalive 64;"),
     Directive::new("balancer_keepalive", Contexts::UPSTREAM, Args::Exactly(1), "connections", |b, d| {
@@ -128,8 +129,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("32")
     .doc(
-        "How many idle connections each thread keeps that a script of balancer_by_lua_block has wanted kept \
-         (`enable_keepalive`).",
+        "The number of idle connections that each thread keeps for scripts that called enable_keepalive in \
+         balancer_by_lua_block.",
     )
     .example("balancer_keepalive 64;"),
     Directive::new("keepalive_requests", Contexts::UPSTREAM, Args::Exactly(1), "number", |b, d| {
@@ -137,26 +138,26 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         once(draft(b, d)?.requests.write(u32::try_from(count).unwrap_or(u32::MAX)), d)
     })
     .default("1000")
-    .doc("How many requests one connection to a server may carry.")
+    .doc("The maximum number of requests on one connection to a server.")
     .example("keepalive_requests 1000;"),
     Directive::new("keepalive_time", Contexts::UPSTREAM, Args::Exactly(1), "time", |b, d| {
         let ms = b.time_ms(&d.args[0])?;
         once(draft(b, d)?.time_ms.write(ms), d)
     })
     .default("1h")
-    .doc("The age beyond which a connection to a server is not kept.")
+    .doc("The maximum time for which one connection to a server is used.")
     .example("keepalive_time 1h;"),
     Directive::new("keepalive_timeout", Contexts::UPSTREAM, Args::Exactly(1), "time", |b, d| {
         let ms = b.time_ms(&d.args[0])?;
         once(draft(b, d)?.timeout_ms.write(ms), d)
     })
     .default("60s")
-    .doc("How long a connection to a server may lie idle.")
+    .doc("How long an idle connection to a server stays open.")
     .example("keepalive_timeout 60s;"),
     Directive::new("zone", Contexts::UPSTREAM, Args::Between(1, 2), "name [size]", zone)
         .doc(
-            "All threads share one state of the group: rotation, failures, connections. The \
-         memory is not taken from the size, which is checked and is otherwise without effect.",
+            "Shares the group's state among all threads: rotation, failures, connections. The size is checked and \
+             has no other effect.",
         )
         .example("zone blue 64k;"),
 ];
@@ -255,7 +256,7 @@ fn balance(b: &mut Builder<'_>, d: &conf::Directive, balancer: BalancerSpec) -> 
     Ok(())
 }
 
-/// `balancer_by_lua*`.
+/// Sets the script of `balancer_by_lua*`.
 pub(super) fn set_script(
     b: &mut Builder<'_>,
     d: &conf::Directive,

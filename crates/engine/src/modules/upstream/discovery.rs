@@ -80,7 +80,8 @@ pub struct Source {
 pub struct Discovery {
     /// In the order of their lines.
     pub sources: Vec<Source>,
-    /// What is found is not believed if it leaves the group with fewer servers than this, and with fewer than it has.
+    /// The fewest servers that an answer must leave in the group: one that leaves fewer, and fewer than there are, is
+    /// ignored.
     pub min_servers: u32,
     pub(super) resolver: Option<Arc<Resolver>>,
     pub(super) timeout_ms: Option<u64>,
@@ -97,7 +98,7 @@ impl Default for Discovery {
 pub struct FoundServer {
     /// Its address; a port of 0 is that of the line.
     pub address: Address,
-    /// What the place says of it.
+    /// The place's parameters of it.
     pub params: ServerParams,
     /// Others are to be asked first: a backup, where the balancer has backups, and else not there.
     pub is_secondary: bool,

@@ -35,7 +35,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             }
         },
     )
-    .doc("The name servers for `server ... resolve` of this group; without it those of `http`.")
+    .doc("The name servers for `server ... resolve` of this group; by default those of `http`.")
     .example("resolver 127.0.0.53 valid=30s ipv6=off;"),
     Directive::new("resolver_timeout", Contexts::UPSTREAM, Args::Exactly(1), "time", |b, d| {
         let ms = b.time_ms(&d.args[0])?;
@@ -44,7 +44,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             None => Ok(()),
         }
     })
-    .doc("How long resolving a name of `server ... resolve` may take; without it that of `http`.")
+    .doc("How long resolving a name of `server ... resolve` may take; by default as in `http`.")
     .example("resolver_timeout 5s;"),
     Directive::new("min_servers", Contexts::UPSTREAM, Args::Exactly(1), "number", |b, d| {
         let count = b.number(&d.args[0])?;
@@ -53,9 +53,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     })
     .default("1")
     .doc(
-        "What is looked up (`server ... resolve`, `servers`) is not believed if it leaves the group with fewer servers than \
-         this, and with fewer than it has: the last good set stays. Backups and servers that are down do not count. 0 \
-         believes everything.",
+        "The minimum number of servers that looked-up ones (`server ... resolve`, `servers`) must leave in the \
+         group: an answer that leaves fewer, and fewer than there are, is ignored, and the last good set stays. \
+         Backups and servers that are down do not count. 0 accepts every answer.",
     )
     .example("min_servers 2;"),
     Directive::new(
@@ -66,9 +66,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         servers,
     )
     .doc(
-        "Servers that are read while the group serves: from a file, looked at every second, or from a URL, asked every \
-         10 seconds. On each line `server address [parameters];`, or the same as JSON. What cannot be read or asked, or is \
-         broken, changes nothing: the last good set stays.",
+        "Reads servers while the group serves: from a file, checked every second, or from a URL, requested every 10 \
+         seconds. Each line is `server address [parameters];`, or it is the same as JSON. If the source cannot be \
+         read or is invalid, the last good set stays.",
     )
     .example("servers file=/run/pointsman/blue.servers;"),
 ];
@@ -204,11 +204,11 @@ pub(crate) fn url_place(
     })
 }
 
-/// What a directive with a URL says of wrong ones.
+/// The texts of a directive with a URL for wrong ones.
 pub(crate) struct UrlDirective {
     /// The directive.
     pub(crate) name: &'static str,
-    /// What to do instead of https.
+    /// The advice instead of https.
     pub(crate) without_https: &'static str,
     /// How it is written.
     pub(crate) example: &'static str,
@@ -221,7 +221,7 @@ const SERVERS: UrlDirective = UrlDirective {
     example: "servers http=http://127.0.0.1:8500/path;",
 };
 
-/// Once the whole text is read: names are asked of the group's name servers, or of those of `http`.
+/// Takes the group's name servers, or those of `http`, once the whole text has been read.
 pub(super) fn finish(b: &mut Builder<'_>) {
     let core = &b.draft.scopes[0].settings.core;
     let outer = core.resolver.get().clone().map(Arc::new);

@@ -77,7 +77,7 @@ fn names_are_resolved_while_serving_by_the_group_s_or_http_s_name_servers() {
 }
 
 #[test]
-fn what_is_found_joins_the_block_under_the_balancer_s_rules() {
+fn discovered_servers_follow_the_balancer_s_rules() {
     let found = |addresses: &[&str]| -> Vec<FoundServer> {
         let server = |text: &&str| {
             let (text, is_secondary) = text.strip_prefix('-').map_or((*text, false), |text| (text, true));
@@ -145,7 +145,7 @@ fn servers_have_parameters_and_nginx_s_defaults() {
 }
 
 #[test]
-fn balancers_keepalive_and_zones() {
+fn balancers_keepalive_and_zones_are_configured() {
     let one = |inside: &str| groups(&format!("upstream a {{ {inside} server 127.0.0.1; }}")).remove(0);
     assert_eq!(one("least_conn;").spec.balancer, BalancerSpec::LeastConn);
     assert_eq!(one("ip_hash;").spec.balancer, BalancerSpec::IpHash);

@@ -58,7 +58,7 @@ impl<'a> Url<'a> {
         }
     }
 
-    /// Nothing says which port: only then can the host be the name of an `upstream {}` block.
+    /// Returns nothing says which port: only then can the host be the name of an `upstream {}` block.
     pub fn has_no_port(&self) -> bool {
         self.port_text.is_none() && self.kind != HostKind::Unix
     }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_ports_and_uris() {
+    fn a_url_is_split_into_host_port_and_uri() {
         let cases = [
             ("backend", ("backend", "80", 80, "")),
             ("backend:80/a", ("backend", "80", 80, "/a")),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn addresses_of_all_families_are_parsed() {
         let address = |text| parse(text).unwrap().address().map(|address| address.to_string());
         assert_eq!(address("127.0.0.1:8081").unwrap(), "127.0.0.1:8081");
         assert_eq!(address("010.0.0.01").unwrap(), "10.0.0.1:80");

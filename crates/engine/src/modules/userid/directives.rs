@@ -17,14 +17,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.userid.mode, mode)
     })
     .default("off")
-    .doc("Gives clients a cookie that names them, and logs the one that they send ($uid_set, $uid_got); log gives none.")
+    .doc("Sets a cookie that identifies the client, and makes the received one available ($uid_set, $uid_got); with \
+         log, no cookie is set.")
     .example("userid on;"),
     Directive::new("userid_service", Contexts::HSL, Args::Exactly(1), "number", |b, d| {
         let service = number(d.args[0].text()).and_then(|number| u32::try_from(number).ok());
         let service = service.ok_or_else(|| b.invalid_setting(&d.args[0]).help("a whole number below 4294967296"))?;
         b.write(d, |s| &mut s.filters.userid.service, Some(service))
     })
-    .doc("The first of the four numbers in a cookie; without it the address that was asked (v1: 0).")
+    .doc("The first of the four numbers in a cookie; by default the server's address (v1: 0).")
     .example("userid_service 7;"),
     Directive::new("userid_name", Contexts::HSL, Args::Exactly(1), "name", |b, d| {
         let name = d.args[0].text().to_vec().into();
@@ -63,7 +64,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.userid.lifetime, lifetime)
     })
     .default("off")
-    .doc("How long the browser keeps the cookie: a time, until 2037 (max), or until it ends (off).")
+    .doc("How long the browser keeps the cookie: a time, until 2037 (max), or until the browser is closed (off).")
     .example("userid_expires 365d;"),
     Directive::new("userid_flags", Contexts::HSL, Args::Between(1, 3), "off | flag ...", |b, d| {
         let mut flags = Vec::new();
@@ -107,6 +108,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         b.write(d, |s| &mut s.filters.userid.mark, mark)
     })
     .default("off")
-    .doc("A character in the cookie: clients whose cookie has another one get theirs anew.")
+    .doc("A character in the cookie: clients whose cookie has a different one get a new cookie.")
     .example("userid_mark a;"),
 ];

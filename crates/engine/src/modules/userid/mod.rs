@@ -34,7 +34,7 @@ pub enum Mode {
     /// Nothing.
     #[default]
     Off,
-    /// What comes is known to `$uid_got`.
+    /// The received cookie is known to `$uid_got`.
     Log,
     /// Cookies of version 1 are given.
     V1,
@@ -132,7 +132,7 @@ fn filter(exchange: &mut Exchange, env: &mut Env<'_>) -> Result<(), HeadRefused>
     Ok(())
 }
 
-/// A date as nginx writes it in cookies: `Thu, 31-Dec-37 23:55:55 GMT`, with four digits of the year from 2038 on.
+/// Returns a date as nginx writes it in cookies: `Thu, 31-Dec-37 23:55:55 GMT`, with four digits of the year from 2038 on.
 fn cookie_date(at_s: u64) -> Vec<u8> {
     // 2037-12-31T23:59:59.
     const LAST_OF_TWO_DIGITS_S: u64 = 2_145_916_799;

@@ -12,11 +12,11 @@ use std::ops::Range;
 pub struct ReceiveStep {
     /// Bytes of the input that are done with. With [`Received::Partial`] there may be some too.
     pub consumed: usize,
-    /// What happened.
+    /// The event.
     pub received: Received,
 }
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// More input is needed.

@@ -3,7 +3,7 @@
 use super::{huffman, integer};
 use crate::known::Known;
 
-/// What a block begins with after the peer has made its table smaller: we use none (RFC 7541 §4.2).
+/// The first byte of a block after the peer has made its table smaller: we use none (RFC 7541 §4.2).
 pub const FORGET_TABLE: u8 = 0x20;
 
 /// Appends the `:status` of a response.
@@ -85,7 +85,7 @@ pub fn encode_field(out: &mut Vec<u8>, known: Option<Known>, name: &[u8], value:
     }
 }
 
-/// The same for a field that may come from HTTP/1: one that HTTP/2 has not is left out, because it would make the whole
+/// Does the same for a field that may come from HTTP/1: one that HTTP/2 has not is left out, because it would make the whole
 /// message malformed.
 pub fn encode_valid_field(out: &mut Vec<u8>, known: Option<Known>, name: &[u8], value: &[u8]) {
     if is_value(value) && (known.is_some() || is_name(name)) {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_http2_has_not_is_left_out() {
+    fn fields_that_http2_forbids_are_left_out() {
         for (name, value) in [
             (&b"X-A"[..], &b"a\x01b"[..]),
             (b"X-A", b"\x7f"),

@@ -70,7 +70,7 @@ const REFUSED: u8 = 4;
 /// By node and the next four bits. The tree's inner nodes are numbered in the order in which the codes reach them.
 static TRANSITIONS: [[Transition; 16]; 256] = transitions();
 
-/// The children of each inner node: below 256 another one, from 256 on a symbol.
+/// Returns the children of each inner node: below 256 another one, from 256 on a symbol.
 const fn tree() -> [[u16; 2]; 256] {
     let codes = codes();
     let mut tree = [[u16::MAX; 2]; 256];

@@ -37,13 +37,15 @@ pub(super) const fn method(name: &'static str, doc: &'static str) -> Function {
 pub(in crate::api) static AREA: Area = Area {
     name: "socket",
     functions: &[
-        method("ngx.socket.tcp", "Returns a stream socket, for TCP or a unix socket, that is not connected."),
+        method("ngx.socket.tcp", "Returns an unconnected stream socket, for TCP or a UNIX-domain socket."),
         method("ngx.socket.stream", "The same as `ngx.socket.tcp`."),
-        method("ngx.socket.connect", "Returns a stream socket that is connected, or nil and the reason."),
+        method("ngx.socket.connect", "Returns a connected stream socket, or nil and the reason."),
         Function {
             name: "ngx.req.socket",
             phases: Phases::OUTPUT,
-            doc: "Returns a socket that reads the request's body as it comes; one with a Content-Length. With `true` it is the connection of the client, to read and send whatever is wanted after what was read and flushed. Over HTTP/1.",
+            doc: "Returns a socket that reads the request's body as it arrives; the body must have a Content-Length. \
+                 With `true`, it is the client's raw connection, for reading and sending anything after what was \
+                 read and flushed. HTTP/1 only.",
         },
     ],
     fields: &[
@@ -58,32 +60,34 @@ pub(in crate::api) static AREA: Area = Area {
         ),
         method(
             "SOCKET:receive",
-            "Returns so many bytes, a line (`*l`, the default) or everything up to the end (`*a`); else nil, the reason and what there is.",
+            "Returns the given number of bytes, a line (`*l`, the default) or everything up to the end (`*a`); on \
+             failure nil, the reason and the bytes so far.",
         ),
-        method("SOCKET:receiveany", "Returns what there is, at most so many bytes."),
+        method("SOCKET:receiveany", "Returns the bytes that have arrived, at most the given number."),
         method(
             "SOCKET:receiveuntil",
-            "Returns a function that reads up to a pattern, whole or in pieces of a size; the option is `inclusive`.",
+            "Returns a function that reads up to a pattern, as a whole or in pieces of the given size; the option is \
+             `inclusive`.",
         ),
-        method("SOCKET:settimeout", "Sets how many milliseconds the socket waits at most, for everything."),
-        method("SOCKET:settimeouts", "Sets the same for connecting, sending and reading."),
+        method("SOCKET:settimeout", "Sets the socket's timeout in milliseconds, for all operations."),
+        method("SOCKET:settimeouts", "Sets the timeouts for connecting, sending and reading."),
         method("SOCKET:setoption", "Sets `keepalive`, `reuseaddr`, `tcp-nodelay`, `sndbuf` or `rcvbuf`."),
         method("SOCKET:getoption", "Returns one of these options."),
         method(
             "SOCKET:setkeepalive",
-            "Puts the connection into its pool: for how many milliseconds, and the size of a new pool.",
+            "Puts the connection into its pool; the arguments are the idle time in milliseconds and the size of a \
+             new pool.",
         ),
-        method(
-            "SOCKET:getreusedtimes",
-            "Returns how often the connection came out of its pool; 0 for a new one.",
-        ),
+        method("SOCKET:getreusedtimes", "Returns how often the connection was reused; 0 for a new one."),
         method(
             "SOCKET:sslhandshake",
-            "Begins TLS: the session to resume (false: none), the name to send, whether to verify; returns a session, true, or nil and the reason.",
+            "Performs a TLS handshake; the arguments are the session to resume (false: none), the server name, and \
+             whether to verify. Returns a session, true, or nil and the reason.",
         ),
         method(
             "SOCKET:setclientcert",
-            "Sets the client certificate of the next handshake: a chain and its key, as `ngx.ssl.parse_pem_cert` and `parse_pem_priv_key` make them; without arguments it is what `lua_ssl_certificate` says.",
+            "Sets the client certificate of the next handshake: a chain and its key from `ngx.ssl.parse_pem_cert` \
+             and `parse_pem_priv_key`; without arguments, that of `lua_ssl_certificate`.",
         ),
         method("SOCKET:close", "Closes the connection."),
     ],

@@ -17,7 +17,7 @@ pub(in crate::api) static AREA: Area = Area {
     name: "udp",
     functions: &[method(
         "ngx.socket.udp",
-        "Returns a socket of datagrams, for UDP or a unix socket, that has no peer.",
+        "Returns a datagram socket without a peer, for UDP or a UNIX-domain socket.",
     )],
     fields: &[
         method(
@@ -28,9 +28,9 @@ pub(in crate::api) static AREA: Area = Area {
         method("UDPSOCKET:send", "Sends a string, a number, or a list of them as one datagram."),
         method(
             "UDPSOCKET:receive",
-            "Returns one datagram, of which at most so many bytes; 8192 is the most.",
+            "Returns one datagram, at most the given number of bytes of it; the limit is 8192.",
         ),
-        method("UDPSOCKET:settimeout", "Sets how many milliseconds the socket waits at most."),
+        method("UDPSOCKET:settimeout", "Sets the socket's timeout in milliseconds."),
         method("UDPSOCKET:close", "Closes the socket."),
     ],
     source: include_str!("../../lua/udp.lua"),

@@ -67,7 +67,7 @@ impl TestHost {
 }
 
 impl TestHost {
-    /// The switch as the control plane has it: blue and green are its targets.
+    /// Returns the switch as the control plane has it: blue and green are its targets.
     pub(super) fn carry_out(&mut self, order: &SwitchOrder) -> Result<u64, String> {
         let key = Key::parse(KeyKind::Host, &order.key, 255).map_err(|fault| fault.to_string())?;
         match order.target.as_deref().map(String::from_utf8_lossy) {
@@ -197,7 +197,7 @@ pub(super) struct TestResponse {
 }
 
 impl TestResponse {
-    /// The body, without chunks.
+    /// Returns the body, without chunks.
     pub(super) fn body(&self) -> String {
         let (head, mut rest) = self.wire.split_once("\r\n\r\n").unwrap_or((&self.wire, ""));
         if !head.contains("Transfer-Encoding: chunked") {
@@ -215,7 +215,7 @@ impl TestResponse {
         body
     }
 
-    /// A header's value.
+    /// Returns a header's value.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let head = self.wire.split("\r\n\r\n").next()?;
         head.lines().find_map(|line| {
@@ -226,12 +226,12 @@ impl TestResponse {
 }
 
 impl Server {
-    /// A server of one `http` block's inside.
+    /// Returns a server of one `http` block's inside.
     pub(super) fn of_http(text: &str, files: &[(&str, &str)]) -> Server {
         Server::with(text, files, |_| ())
     }
 
-    /// The same, of a configuration that `change` has changed where no directive can.
+    /// Returns the same, of a configuration that `change` has changed where no directive can.
     pub(super) fn with(text: &str, files: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Server {
         let mut config = config_of(&format!("error_log logs/error.log info; events {{}} http {{ {text} }}"));
         change(Arc::get_mut(&mut config).unwrap());
@@ -246,7 +246,7 @@ impl Server {
         server
     }
 
-    /// A server of one `server` block's inside.
+    /// Returns a server of one `server` block's inside.
     pub(super) fn of(text: &str) -> Server {
         Server::of_http(
             &format!("lua_shared_dict cats 1m; server {{ listen 80; server_name localhost;\n{text} }}"),
@@ -254,12 +254,12 @@ impl Server {
         )
     }
 
-    /// The answer to `GET path`.
+    /// Returns the answer to `GET path`.
     pub(super) fn get(&mut self, path: &str) -> TestResponse {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"), "")
     }
 
-    /// The answer to a request with a body.
+    /// Returns the answer to a request with a body.
     pub(super) fn ask(&mut self, head: &str, body: &str) -> TestResponse {
         let mut exchange = Exchange::default();
         exchange.connection.serial = 1;
@@ -322,7 +322,7 @@ impl Server {
         vm.poll_timers(&mut self.host, &config)
     }
 
-    /// The error log's lines without what stands behind `, client:`, since the last time.
+    /// Returns the error log's lines without what stands behind `, client:`, since the last time.
     pub(super) fn errors(&mut self) -> Vec<String> {
         let cut = |line: String| line.split(", client: ").next().unwrap_or_default().to_owned();
         self.host.error_lines.drain(..).map(cut).collect()

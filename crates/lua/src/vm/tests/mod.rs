@@ -7,7 +7,7 @@ use engine::Effect;
 use engine::setting::Setting;
 use host::Server;
 
-/// The output of a location's content script.
+/// Returns the output of a location's content script.
 fn said(code: &str) -> String {
     let mut server = Server::of(&format!("location / {{ content_by_lua_block {{ {code} }} }}"));
     let answer = server.get("/x?a=1&b");
@@ -16,7 +16,7 @@ fn said(code: &str) -> String {
     answer.body()
 }
 
-/// The error that a content script ends with, without its traceback.
+/// Returns the error that a content script ends with, without its traceback.
 fn failed(code: &str) -> String {
     let mut server = Server::of(&format!("location / {{ content_by_lua_block {{ {code} }} }}"));
     let answer = server.get("/x?a=1&b");

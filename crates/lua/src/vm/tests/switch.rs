@@ -8,12 +8,12 @@ const SWITCH: &str = "lua_shared_dict routes 1m; lua_shared_dict other 1m;
     upstream blue { server 127.0.0.1:1; } upstream green { server 127.0.0.1:2; }
     switch $host $live { default blue; targets blue green; sticky $arg_uid; dict routes; }";
 
-/// A server with this inside; the first line of it is line 5 of the configuration.
+/// Returns a server with this inside; the first line of it is line 5 of the configuration.
 fn server(text: &str) -> Server {
     Server::of_http(&format!("{SWITCH}\nserver {{ listen 80; server_name localhost;\n{text} }}"), &[])
 }
 
-/// The output of a content script with `r` for the dict; the server is kept.
+/// Returns the output of a content script with `r` for the dict; the server is kept.
 fn say(server: &mut Server, code: &str) -> String {
     let entries = std::mem::take(&mut server.host.entries);
     let revision = server.host.revision;

@@ -336,7 +336,7 @@ impl Threads {
         self.alive.is_empty()
     }
 
-    /// Has the server perform this for a thread, when it is its turn.
+    /// Asks the server to perform this for a thread, when it is its turn.
     pub(super) fn perform(&mut self, id: u32, effect: Effect) {
         self.exclusive.push_back((id, effect));
     }
@@ -353,7 +353,7 @@ impl Threads {
         self.waits.first().map(Effect::Await)
     }
 
-    /// Has the reading of the body go on for a thread, when it is its turn: it was broken off for another thread.
+    /// Continues the reading of the body for a thread, when it is its turn: it was broken off for another thread.
     pub(super) fn read_on(&mut self, id: u32) {
         self.exclusive.push_front((id, Effect::ReadBody));
     }

@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ready when there is no stream left.
+    /// Becomes ready when there is no stream left.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         self.idle.guard.conn_state.register(cx);
         match self.take_turns(cx) {

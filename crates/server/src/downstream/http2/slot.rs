@@ -78,7 +78,7 @@ impl Slot {
         true
     }
 
-    /// Has the future polled with the next turn.
+    /// Wakes the future, so that it is polled with the next turn.
     pub(super) fn wake(&self) {
         self.waker.wake_by_ref();
     }

@@ -284,9 +284,9 @@ fn read_head(stored: &StoredResponse, head: &mut ResponseHead) -> Result<(), Unf
 /// What is served in the place of a response whose head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instead {
-    /// What is kept, since the response is a failure.
+    /// The kept response, because the new one is a failure.
     Stale,
-    /// What is kept, since it is still good.
+    /// The kept response, because it is still good.
     Revalidated,
 }
 
@@ -360,7 +360,7 @@ pub(super) async fn after_failure(
     Err(Unfinished::Status(status))
 }
 
-/// Has a failure stand in for the response for as long as `proxy_cache_valid` says.
+/// Keeps a failure in place of the response for as long as `proxy_cache_valid` says.
 pub(super) fn keep_failure(cx: &mut RequestCx<'_>, status: u16) {
     let until_s = cx.engine(|exchange, env| kept::failure_until(exchange, env, status));
     if let (Some(until_s), Some(record)) = (until_s, &mut cx.exchange.upstream.cache)

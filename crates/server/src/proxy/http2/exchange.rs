@@ -32,7 +32,7 @@ pub(crate) struct H2Request {
 
 type Failed = (UpstreamFault, UpstreamStage);
 
-/// What has come.
+/// The event that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum H2Awaited {
     /// The response's head; whether all of the request was sent.

@@ -17,7 +17,7 @@ enum Source {
     Nothing,
     /// `proxy_set_body`, which goes in the place of the client's.
     Made(Vec<u8>),
-    /// What was read of it whole.
+    /// The body that was read as a whole.
     Kept,
     /// The client, as it comes: the piece under way, and whether it is the last.
     Client { piece: Option<Range<usize>>, last: bool },

@@ -36,7 +36,7 @@ pub(crate) enum H2Fault {
     Unprocessed,
 }
 
-/// What a connection has to say about its request.
+/// The news of a connection about its request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum H2Read {
     /// More must come first.

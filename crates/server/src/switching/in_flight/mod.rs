@@ -61,7 +61,7 @@ pub(crate) struct Routed<'a> {
     pub(crate) target: &'a str,
     pub(crate) client: RoutedClient,
     pub(crate) method: &'a [u8],
-    /// What it asked for, as sent.
+    /// The target of its request line, as sent.
     pub(crate) path: &'a [u8],
     /// Its beginning, on the thread's clock.
     pub(crate) began_ms: u64,

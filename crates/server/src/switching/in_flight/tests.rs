@@ -13,7 +13,7 @@ fn table(entries: &[(&str, &str)]) -> Table {
     Table::from_entries(1, entries.iter().map(|(name, route)| (key(name), route.parse().unwrap(), 1)))
 }
 
-/// The change of one key, brought by the tables of this number.
+/// Returns the change of one key, brought by the tables of this number.
 fn change(id: u64, before: &Table, name: &str, route: Option<&str>, number: u64) -> TrackedChange {
     let commit = Commit {
         revision: before.revision() + 1,
@@ -84,7 +84,7 @@ impl Fixture {
         self.in_flight.enter(&Routed { following, client, ..routed(key, target) }, &self.connection)
     }
 
-    /// A request that the commit of this revision has routed.
+    /// Returns a request that the commit of this revision has routed.
     fn enter_new(&mut self, number: u64, key: &str, target: &str, route_revision: u64) -> InFlightId {
         let following = Following { switch: SWITCH, number };
         self.in_flight.enter(&Routed { following, route_revision, ..routed(key, target) }, &self.connection)

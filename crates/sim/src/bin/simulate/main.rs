@@ -81,14 +81,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// The seed and the invariant of the violation, if there was one.
+    /// Returns the seed and the invariant of the violation, if there was one.
     fn violation(&self) -> Option<(u64, String)> {
         let line = self.text.lines().find_map(|line| line.split_once("violated scenario="))?.1;
         let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
         Some((word("seed=")?.parse().ok()?, word("invariant=")?.to_owned()))
     }
 
-    /// The invariants that were checked.
+    /// Returns the invariants that were checked.
     fn invariants(&self) -> Vec<String> {
         let list = self.text.lines().find_map(|line| line.split_once("checked: "));
         let each = list.into_iter().flat_map(|(_, names)| names.split(", "));
@@ -198,7 +198,7 @@ fn simulate(
     Ok(Outcome { passed: output.status.success() && text.contains("simulated "), text })
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map_or_else(PathBuf::new, PathBuf::from)
 }

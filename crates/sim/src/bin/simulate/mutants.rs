@@ -28,7 +28,7 @@ struct Mutant {
 }
 
 impl Mutant {
-    /// The beginning of its row in the table.
+    /// Returns the beginning of its row in the table.
     fn row(&self) -> String {
         format!("| {} | {} | `{}` | ", self.scenario, self.title, self.file.display())
     }

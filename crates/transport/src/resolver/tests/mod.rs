@@ -54,7 +54,7 @@ fn both_families_are_asked_and_ipv4_comes_first() {
 }
 
 #[test]
-fn questions_tell_how_long_their_answers_hold_and_what_a_service_has() {
+fn uncached_answers_have_a_lifetime_and_services_their_records() {
     run(async {
         let srv = |priority: u16, weight: u16, port: u16, target: &str| -> Record {
             let fields = [priority, weight, port].map(u16::to_be_bytes).concat();
@@ -320,7 +320,7 @@ fn held_addresses_are_rotated() {
 }
 
 #[test]
-fn callers_for_one_name_share_a_question_that_outlives_the_first() {
+fn callers_for_one_name_share_a_query_that_outlives_the_first() {
     run(async {
         let gate = Rc::new(Notify::new());
         let server =

@@ -27,15 +27,16 @@ macro_rules! cache_directives {
                 |b, d| cache::path(b, d, $kind),
             )
             .doc(
-                "A folder for responses, and the zone that knows them: 128 bytes of its size are one response. What is not \
-                 asked for within `inactive` goes, and what was not asked for longest where there is more than `max_size`.",
+                "A directory for cached responses, and the zone that indexes them, with 128 bytes for each response. \
+                 Responses that are not used within `inactive` are removed, and the least recently used ones beyond \
+                 `max_size`.",
             )
             .example(concat!($prefix, "_cache_path ", $prefix, "_cache levels=1:2 keys_zone=kept:10m max_size=1g;")),
             Directive::new(concat!($prefix, "_cache"), Contexts::HSL, Args::Exactly(1), "zone | off", |b, d| {
                 cache::zone(b, d, $kind)
             })
             .default("off")
-            .doc("The zone in which responses are kept, perhaps in variables.")
+            .doc("The zone in which responses are cached; may contain variables.")
             .example(concat!($prefix, "_cache kept; ", $prefix, "_cache_key $scheme$host$request_uri;")),
             Directive::template(concat!($prefix, "_cache_key"), Contexts::HSL, "string", |b| {
                 &mut $kind.settings(b.settings()).cache.key
@@ -50,8 +51,8 @@ macro_rules! cache_directives {
                 |b, d| cache::valid(b, d, $kind),
             )
             .doc(
-                "How long responses of these statuses are fresh, if they do not say so themselves (X-Accel-Expires, \
-                 Cache-Control, Expires); without a status, those of 200, 301 and 302. Others are not kept.",
+                "How long responses with these statuses are fresh if they do not say so themselves (X-Accel-Expires, \
+                 Cache-Control, Expires); without a status, 200, 301 and 302. Others are not cached.",
             )
             .example(concat!($prefix, "_cache_valid 200 302 10m;")),
             Directive::new(
@@ -62,7 +63,8 @@ macro_rules! cache_directives {
                 |b, d| cache::use_stale(b, d, $kind),
             )
             .default("off")
-            .doc("When a response that is too old is served: if fetching it fails like this, or while it is fetched.")
+            .doc("When a stale response is served: if fetching it fails in one of these ways, or while it is fetched \
+                 (updating).")
             .example(concat!($prefix, "_cache_use_stale error timeout updating;")),
             Directive::new(
                 concat!($prefix, "_cache_methods"),
@@ -82,46 +84,48 @@ macro_rules! cache_directives {
                 },
             )
             .default("GET HEAD")
-            .doc("The methods whose responses are kept; GET and HEAD always are.")
+            .doc("The methods whose responses are cached; GET and HEAD always are.")
             .example(concat!($prefix, "_cache_methods GET HEAD POST;")),
             Directive::number(concat!($prefix, "_cache_min_uses"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.min_uses
             })
             .default("1")
-            .doc("How often a response must be asked for before it is kept.")
+            .doc("The number of requests after which a response is cached.")
             .example(concat!($prefix, "_cache_min_uses 2;")),
             Directive::flag(concat!($prefix, "_cache_lock"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.lock
             })
             .default("off")
-            .doc("Whether one request at a time fetches what is not there, and others wait for it.")
+            .doc("Whether only one request at a time fetches a response that is not in the cache, while others wait \
+                 for it.")
             .example(concat!($prefix, "_cache_lock on;")),
             Directive::time(concat!($prefix, "_cache_lock_timeout"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.lock_timeout_ms
             })
             .default("5s")
-            .doc("How long a request waits for another one; then it is sent, and its response not kept.")
+            .doc("How long a request waits for the one that fetches its response; after that it is sent too, and its \
+                 response is not cached.")
             .example(concat!($prefix, "_cache_lock_timeout 10s;")),
             Directive::time(concat!($prefix, "_cache_lock_age"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.lock_age_ms
             })
             .default("5s")
-            .doc("How long fetching may take before one more request is sent for the same.")
+            .doc("How long fetching may take before one more request is sent for the same response.")
             .example(concat!($prefix, "_cache_lock_age 10s;")),
             Directive::flag(concat!($prefix, "_cache_background_update"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.background_update
             })
             .default("off")
             .doc(
-                "Whether a response that is too old is fetched anew by a request of its own, while the client gets the old \
-                 one, where _cache_use_stale updating or the response itself allows that.",
+                "Whether a stale response is updated by a background request while the client gets the stale one, \
+                 where _cache_use_stale updating or the response itself allows that.",
             )
             .example(concat!($prefix, "_cache_background_update on;")),
             Directive::flag(concat!($prefix, "_cache_revalidate"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).cache.revalidate
             })
             .default("off")
-            .doc("Whether the upstream is asked if a response that is too old is still good (If-Modified-Since, If-None-Match).")
+            .doc("Whether stale responses are revalidated with If-Modified-Since and If-None-Match.")
             .example(concat!($prefix, "_cache_revalidate on;")),
             Directive::new(
                 concat!($prefix, "_cache_max_range_offset"),
@@ -133,17 +137,17 @@ macro_rules! cache_directives {
                     once($kind.settings(b.settings()).cache.max_range_offset.write(Some(limit)), d)
                 },
             )
-            .doc("Ranges that begin here or later are the upstream's to answer, and are not kept.")
+            .doc("Ranges that begin here or later are passed to the upstream, and the responses are not cached.")
             .example(concat!($prefix, "_cache_max_range_offset 10m;")),
             Directive::new(concat!($prefix, "_cache_bypass"), Contexts::HSL, Args::AtLeast(1), "string ...", |b, d| {
                 cache::no_cache(b, d, |b| &mut $kind.settings(b.settings()).cache.bypass)
             })
-            .doc("Where one of these has a value other than 0, what is kept is not served.")
+            .doc("If one of these is neither empty nor 0, no cached response is served.")
             .example(concat!($prefix, "_cache_bypass $cookie_nocache $arg_nocache;")),
             Directive::new(concat!($prefix, "_no_cache"), Contexts::HSL, Args::AtLeast(1), "string ...", |b, d| {
                 cache::no_cache(b, d, |b| &mut $kind.settings(b.settings()).cache.no_cache)
             })
-            .doc("Where one of these has a value other than 0, the response is not kept.")
+            .doc("If one of these is neither empty nor 0, the response is not cached.")
             .example(concat!($prefix, "_no_cache $http_pragma;")),
             Directive::new(
                 concat!($prefix, "_cache_switch"),
@@ -157,7 +161,8 @@ macro_rules! cache_directives {
             )
             .default("follow")
             .doc(
-                "pointsman's own: whether responses are told apart by the targets that switches have chosen. With `follow`, a \
+                "pointsman's own: whether the cache keeps responses of different targets of a switch apart. With \
+                 `follow`, a \
                  response of another target, or one from before the last move to this one, is not served \
                  ($upstream_cache_status is SWITCHED).",
             )

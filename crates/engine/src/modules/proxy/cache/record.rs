@@ -5,7 +5,7 @@ use http::Headers;
 use std::fs::File;
 use std::rc::Rc;
 
-/// What a request has got of its zone (`$upstream_cache_status`).
+/// The zone's status for a request (`$upstream_cache_status`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheStatus {
     /// There was nothing.
@@ -13,17 +13,17 @@ pub enum CacheStatus {
     Miss,
     /// It did not look (`proxy_cache_bypass`).
     Bypass,
-    /// What there was is too old.
+    /// The kept response is too old.
     Expired,
-    /// What there was is too old, and was served because it could not be fetched.
+    /// The kept response is too old, and was served because no other could be fetched.
     Stale,
     /// The same, because it is being fetched.
     Updating,
-    /// What there was is too old, and the upstream says that it is still good.
+    /// The kept response is too old, and the upstream says that it is still good.
     Revalidated,
     /// It was served from what there was.
     Hit,
-    /// What there was came by another way than the one that a switch has now.
+    /// The kept response came by another way than the one that a switch has now.
     Switched,
 }
 
@@ -52,7 +52,7 @@ impl CacheStatus {
 /// A kept response, open.
 #[derive(Clone, Debug)]
 pub struct StoredResponse {
-    /// What is kept beside its body.
+    /// The data kept beside its body.
     pub meta: StoredMeta,
     /// Its file.
     pub file: Rc<File>,
@@ -73,9 +73,9 @@ pub struct CacheRecord {
     pub name: KeyHash,
     /// The way: what switches have chosen.
     pub origin: Provenance,
-    /// What it has got.
+    /// The zone's status for it.
     pub status: CacheStatus,
-    /// What comes may be kept.
+    /// The response that comes may be kept.
     pub may_store: bool,
     /// A HEAD is sent as a GET.
     pub fetches_with_get: bool,
@@ -83,7 +83,7 @@ pub struct CacheRecord {
     pub is_background: bool,
     /// The entry that it uses.
     pub used: Option<ZoneUse>,
-    /// What there is, too old.
+    /// The kept response, which is too old.
     pub stale: Option<StoredResponse>,
     /// The head of what is to be kept.
     pub(super) head: Vec<u8>,
@@ -130,7 +130,7 @@ impl CacheRecord {
     }
 }
 
-/// The text in which a head is kept: as a peer of HTTP/1.1 sends it.
+/// Returns the text in which a head is kept: as a peer of HTTP/1.1 sends it.
 pub(super) fn head_text(status_line: &[u8], headers: &Headers) -> Vec<u8> {
     let mut text = [b"HTTP/1.1 ", status_line, b"\r\n"].concat();
     headers.append_to(&mut text, |_, _, _| true);

@@ -46,7 +46,7 @@ pub struct CacheZone {
     pub filling: Pace,
     /// How it is cleared.
     pub clearing: Pace,
-    /// What is known of it.
+    /// Its index.
     pub zone: Arc<Zone>,
     /// Whether a directive declares it.
     pub(super) is_declared: bool,

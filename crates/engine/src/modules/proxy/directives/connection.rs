@@ -42,7 +42,7 @@ pub(in crate::modules) fn dependent_size(
     once(setting(buffers).write(Some(size)), d)
 }
 
-/// Several lines at one level add up, as nginx's bit masks do.
+/// Adds up several lines at one level, as nginx's bit masks do.
 pub(in crate::modules) fn next_upstream(
     b: &mut Builder<'_>,
     d: &conf::Directive,

@@ -11,35 +11,36 @@ macro_rules! head_directives {
                 hide_header(d, &mut $kind.settings(b.settings()).response.hide)
             })
             .doc(
-                "A field of the upstream that is not passed on, beside X-Accel-… and, but for application servers, Date, \
-                 Server and X-Pad.",
+                "A field of the upstream's response that is not passed on, besides X-Accel-… and, except from \
+                 application servers, Date, Server and X-Pad.",
             )
             .example(concat!($prefix, "_hide_header X-Powered-By;")),
             Directive::new(concat!($prefix, "_pass_header"), Contexts::HSL, Args::Exactly(1), "field", |b, d| {
                 hide_header(d, &mut $kind.settings(b.settings()).response.pass)
             })
-            .doc("A field of the upstream that is passed on although it is hidden by default.")
+            .doc("A field of the upstream's response that is passed on although it is hidden by default.")
             .example(concat!($prefix, "_pass_header X-Accel-Redirect;")),
             Directive::new(concat!($prefix, "_ignore_headers"), Contexts::HSL, Args::AtLeast(1), "field ...", |b, d| {
                 ignore_headers(b, d, $kind)
             })
             .doc(
-                "Fields of the upstream that are passed on and not heeded: X-Accel-Redirect, \
-                 X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset; and, where responses are kept, \
-                 X-Accel-Expires, Expires, Cache-Control, Set-Cookie and Vary.",
+                "Fields of the upstream's response that have no effect here: X-Accel-Redirect, X-Accel-Limit-Rate, \
+                 X-Accel-Buffering, X-Accel-Charset; and, where responses are cached, X-Accel-Expires, Expires, \
+                 Cache-Control, Set-Cookie and Vary.",
             )
             .example(concat!($prefix, "_ignore_headers X-Accel-Redirect;")),
             Directive::flag(concat!($prefix, "_intercept_errors"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).response.intercept_errors
             })
             .default("off")
-            .doc("Whether error_page is applied to the upstream's statuses.")
+            .doc("Whether error_page applies to statuses from the upstream.")
             .example(concat!($prefix, "_intercept_errors on;")),
             Directive::new(concat!($prefix, "_buffer_size"), Contexts::HSL, Args::Exactly(1), "size", |b, d| {
                 read_buffer_size(b, d, $kind)
             })
             .default("4k")
-            .doc("The buffer for an answer's head, which must fit into it; over HTTP/2, compressed as it comes.")
+            .doc("The size of the buffer for a response's head, which must fit into it; over HTTP/2, in its \
+                 compressed form.")
             .example(concat!($prefix, "_buffer_size 8k;")),
         ];
         DIRECTIVES
@@ -63,39 +64,40 @@ macro_rules! connection_directives {
             )
             .default("error timeout")
             .doc(
-                "Which failures lead to another try: no connection or a broken one (error), silence (timeout), an answer that \
-                 makes no sense (invalid_header), statuses; and non_idempotent for POST, LOCK and PATCH that were sent; or off.",
+                "Which failures lead to a try at another server: a failed or broken connection (error), a timeout, \
+                 an invalid response (invalid_header), statuses; non_idempotent also retries POST, LOCK and PATCH \
+                 that were sent; off retries nothing.",
             )
             .example(concat!($prefix, "_next_upstream error timeout http_503;")),
             Directive::number(concat!($prefix, "_next_upstream_tries"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).retry.tries
             })
             .default("0")
-            .doc("How many tries there may be, the first included; 0 is as many as servers.")
+            .doc("The maximum number of tries, the first included; 0 is no limit.")
             .example(concat!($prefix, "_next_upstream_tries 2;")),
             Directive::time(concat!($prefix, "_next_upstream_timeout"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).retry.timeout_ms
             })
             .default("0")
-            .doc("The time after which no other try is begun; 0 is without limit.")
+            .doc("The time after which no further try is begun; 0 is no limit.")
             .example(concat!($prefix, "_next_upstream_timeout 10s;")),
             Directive::time(concat!($prefix, "_connect_timeout"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).connection.connect_timeout_ms
             })
             .default("60s")
-            .doc("How long connecting may take.")
+            .doc("The longest time for connecting to the upstream.")
             .example(concat!($prefix, "_connect_timeout 5s;")),
             Directive::time(concat!($prefix, "_send_timeout"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).connection.send_timeout_ms
             })
             .default("60s")
-            .doc("The longest time in which the upstream takes nothing of a request that is there to be sent.")
+            .doc("The longest time between two writes of a request to the upstream.")
             .example(concat!($prefix, "_send_timeout 30s;")),
             Directive::time(concat!($prefix, "_read_timeout"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).connection.read_timeout_ms
             })
             .default("60s")
-            .doc("The longest silence between two reads from the upstream.")
+            .doc("The longest time between two reads from the upstream.")
             .example(concat!($prefix, "_read_timeout 30s;")),
             Directive::flag(concat!($prefix, "_socket_keepalive"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).connection.socket_keepalive
@@ -108,8 +110,8 @@ macro_rules! connection_directives {
             })
             .default("off")
             .doc(
-                "The local address of connections to upstreams, with a port or without, perhaps in variables; off leaves it \
-                 to the system. `transparent` is refused: it takes rights that the process gives up.",
+                "The local address of connections to upstreams, with or without a port; may contain variables; off \
+                 leaves it to the system. `transparent` is refused: it needs privileges that the process gives up.",
             )
             .example(concat!($prefix, "_bind 127.0.0.1;")),
         ];
@@ -128,39 +130,39 @@ macro_rules! body_directives {
                 &mut $kind.settings(b.settings()).request.pass_headers
             })
             .default("on")
-            .doc("Whether the client's fields are passed on.")
+            .doc("Whether the client's header fields are passed on.")
             .example(concat!($prefix, "_pass_request_headers off;")),
             Directive::flag(concat!($prefix, "_pass_request_body"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).request.pass_body
             })
             .default("on")
-            .doc("Whether the client's body is passed on.")
+            .doc("Whether the client's request body is passed on.")
             .example(concat!($prefix, "_pass_request_body off;")),
             Directive::flag(concat!($prefix, "_request_buffering"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).request.buffering
             })
             .default("on")
-            .doc("Whether the client's body is read whole before the upstream is asked.")
+            .doc("Whether the request body is read completely before the request is sent to the upstream.")
             .example(concat!($prefix, "_request_buffering off;")),
             Directive::flag(concat!($prefix, "_force_ranges"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).response.force_ranges
             })
             .default("off")
-            .doc("Whether a single byte range is cut out here, whatever the upstream says about ranges.")
+            .doc("Whether a single byte range is served here, whatever the upstream says about ranges.")
             .example(concat!($prefix, "_force_ranges on;")),
             Directive::flag(concat!($prefix, "_ignore_client_abort"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).connection.ignore_client_abort
             })
             .default("off")
-            .doc("Whether a request goes on when its client is gone.")
+            .doc("Whether a request continues after its client has closed the connection.")
             .example(concat!($prefix, "_ignore_client_abort on;")),
             Directive::flag(concat!($prefix, "_buffering"), Contexts::HSL, |b| {
                 &mut $kind.settings(b.settings()).buffers.buffering
             })
             .default("on")
             .doc(
-                "Whether the upstream is read as fast as it sends, whatever the client takes. The \
-                 upstream's X-Accel-Buffering field may say otherwise.",
+                "Whether a response is read as fast as the upstream sends it, however slowly the client takes it. \
+                 The upstream's X-Accel-Buffering field overrides this.",
             )
             .example(concat!($prefix, "_buffering off;")),
             Directive::new(
@@ -171,7 +173,7 @@ macro_rules! body_directives {
                 |b, d| buffers(b, d, $kind),
             )
             .default("8 4k")
-            .doc("How many buffers an answer may take, and how large each is.")
+            .doc("The number and size of buffers for a response.")
             .example(concat!($prefix, "_buffers 8 16k;")),
             Directive::new(
                 concat!($prefix, "_busy_buffers_size"),
@@ -181,7 +183,7 @@ macro_rules! body_directives {
                 |b, d| dependent_size(b, d, $kind, |buffers| &mut buffers.busy_size),
             )
             .default("8k")
-            .doc("How much of an answer may be on its way to the client while more is read.")
+            .doc("How much of a response may be on its way to the client while more is read.")
             .example(concat!($prefix, "_busy_buffers_size 16k;")),
             Directive::new(
                 concat!($prefix, "_max_temp_file_size"),
@@ -191,7 +193,8 @@ macro_rules! body_directives {
                 |b, d| dependent_size(b, d, $kind, |buffers| &mut buffers.max_temp_file_size),
             )
             .default("1024m")
-            .doc("How much of an answer that the client does not take goes to a temporary file; 0 is none.")
+            .doc("How much of a response that the client has not taken yet may be written to a temporary file; 0 \
+                 disables files.")
             .example(concat!($prefix, "_max_temp_file_size 0;")),
             Directive::new(
                 concat!($prefix, "_temp_file_write_size"),
@@ -211,7 +214,7 @@ macro_rules! body_directives {
                 |b, d| temp_path(b, d, $kind),
             )
             .default(concat!($prefix, "_temp"))
-            .doc("The directory for temporary files. They have no names, so its levels are without effect.")
+            .doc("The directory for temporary files. The files have no names, so the levels have no effect.")
             .example(concat!($prefix, "_temp_path ", $prefix, "_temp 1 2;")),
             Directive::new(
                 concat!($prefix, "_limit_rate"),
@@ -221,7 +224,8 @@ macro_rules! body_directives {
                 |b, d| limit_rate(b, d, $kind),
             )
             .default("0")
-            .doc("How many bytes a second are read from the upstream, with buffering; 0 is without limit.")
+            .doc("The rate in bytes per second at which a response is read from the upstream, with buffering; 0 is \
+                 no limit.")
             .example(concat!($prefix, "_limit_rate 100k;")),
         ];
         DIRECTIVES

@@ -12,8 +12,8 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
         set_header(b, d, PassKind::Proxy)
     })
     .doc(
-        "A field sent to the upstream, in the place of the client's; an empty value sends \
-         none. Fields written at one level replace all of the outer one's.",
+        "A field sent to the upstream instead of the client's; an empty value sends none. Fields at one level \
+         replace all of those of the outer level.",
     )
     .example("proxy_set_header Host $host;"),
     Directive::template("proxy_set_body", Contexts::HSL, "value", |b| &mut b.settings().proxy.request.body)
@@ -25,17 +25,17 @@ pub(in crate::modules::proxy) const REQUEST: &[Directive] = &[
     Directive::new("proxy_http_version", Contexts::HSL, Args::Exactly(1), "1.0 | 1.1 | 2", http_version)
         .default("1.1")
         .doc(
-            "The version spoken to upstreams, 1.0, 1.1 or 2. As in nginx since 1.29.7 it is 1.1, \
-         and no Connection field is sent, so that connections can be kept.",
+            "The HTTP version for upstreams: 1.0, 1.1 or 2. As in nginx since 1.29.7, the default is 1.1 and no \
+             Connection field is sent, so that connections can be reused.",
         )
         .example("proxy_http_version 1.0;"),
     Directive::ignored("proxy_headers_hash_max_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("512")
-        .doc("Has no effect: tables of fields have the size that they need.")
+        .doc("Has no effect: tables of fields grow as needed.")
         .example("proxy_headers_hash_max_size 512;"),
     Directive::ignored("proxy_headers_hash_bucket_size", Contexts::HSL, Apply::IgnoredNumber)
         .default("64")
-        .doc("Has no effect: tables of fields have the size that they need.")
+        .doc("Has no effect: tables of fields grow as needed.")
         .example("proxy_headers_hash_bucket_size 64;"),
 ];
 

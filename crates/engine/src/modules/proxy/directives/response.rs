@@ -17,7 +17,8 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
         .example("proxy_pass_trailers on;"),
     Directive::flag("proxy_cache_convert_head", Contexts::HSL, |b| &mut b.settings().proxy.cache.convert_head)
         .default("on")
-        .doc("Whether a HEAD is sent as a GET, so that its response can be kept; without it the key needs the method.")
+        .doc("Whether HEAD is sent as GET, so that the response can be cached; without this, the key should contain \
+             the method.")
         .example("proxy_cache_convert_head off;"),
     Directive::new(
         "proxy_redirect",
@@ -28,8 +29,8 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
     )
     .default("default")
     .doc(
-        "How Location and Refresh of the upstream are changed: a beginning or a regular \
-         expression and what takes its place; default; off.",
+        "How the upstream's Location and Refresh fields are changed: a prefix or a regular expression with its \
+         replacement; default; or off.",
     )
     .example("proxy_redirect http://backend:8080/ /;"),
     Directive::new(
@@ -40,7 +41,7 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
         |b, d| cookie_rule(b, d, Rule::read_domain, |s| &mut s.proxy.response.cookie_domains),
     )
     .default("off")
-    .doc("How the domain in Set-Cookie is changed, or off.")
+    .doc("How the domain in Set-Cookie is changed; off changes nothing.")
     .example("proxy_cookie_domain backend.local shop.example.com;"),
     Directive::new(
         "proxy_cookie_path",
@@ -50,7 +51,7 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
         |b, d| cookie_rule(b, d, Rule::read, |s| &mut s.proxy.response.cookie_paths),
     )
     .default("off")
-    .doc("How the path in Set-Cookie is changed, or off.")
+    .doc("How the path in Set-Cookie is changed; off changes nothing.")
     .example("proxy_cookie_path /app/ /;"),
     Directive::new(
         "proxy_cookie_flags",
@@ -61,7 +62,7 @@ pub(in crate::modules::proxy) const RESPONSE: &[Directive] = &[
     )
     .default("off")
     .doc(
-        "Flags set or taken away in Set-Cookie: secure, httponly, samesite=strict|lax|none, \
+        "Attributes added to or removed from cookies in Set-Cookie: secure, httponly, samesite=strict|lax|none, \
          nosecure, nohttponly, nosamesite; or off.",
     )
     .example("proxy_cookie_flags session secure httponly;"),

@@ -20,25 +20,29 @@ macro_rules! ssl_directives {
             },
         )
         .default("TLSv1.2 TLSv1.3")
-        .doc("The protocols with upstreams over TLS. Those before TLS 1.2 are not to be had, which is said when the configuration is loaded.")
+        .doc("The TLS versions for connections to upstreams. Versions before TLS 1.2 are not supported: naming one \
+             is a \
+             warning when the configuration is loaded.")
         .example(concat!($prefix, "_ssl_protocols TLSv1.3;")),
         Directive::new(concat!($prefix, "_ssl_ciphers"), Contexts::HSL, Args::Exactly(1), "ciphers", |b, d| {
             let text = SslText::new(&d.args[0])?;
             once($kind.settings(b.settings()).ssl.ciphers.write(Some(text)), d)
         })
         .default("DEFAULT")
-        .doc("The cipher suites of TLS 1.2 with upstreams over TLS, as an expression of OpenSSL; see ssl_ciphers.")
+        .doc("The TLS 1.2 cipher suites for connections to upstreams, in OpenSSL's format; see ssl_ciphers.")
         .example(concat!($prefix, "_ssl_ciphers HIGH:!aNULL;")),
         Directive::new(concat!($prefix, "_ssl_conf_command"), Contexts::HSL, Args::Exactly(2), "name value", |b, d| {
             let text = SslText::of_conf_command(d)?;
             once($kind.settings(b.settings()).ssl.suites.write(Some(text)), d)
         })
-        .doc("`Ciphersuites` sets the cipher suites of TLS 1.3, in order. Other commands of OpenSSL are refused.")
+        .doc("`Ciphersuites` sets the TLS 1.3 cipher suites, in order of preference. Other commands of OpenSSL are \
+             refused.")
         .example(concat!($prefix, "_ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;")),
         Directive::new(concat!($prefix, "_ssl_certificate"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
             ssl_source(b, d, $kind, "certificate", |ssl| &mut ssl.certificate)
         })
-        .doc("The certificate in PEM for upstreams that ask for one. A name with variables is worked out for each request, and the file read for each new connection.")
+        .doc("The certificate in PEM for upstreams that ask for one. A name with variables is evaluated for each \
+             request, and the file is read for each new connection.")
         .example(concat!($prefix, "_ssl_certificate client.pem;")),
         Directive::new(concat!($prefix, "_ssl_certificate_key"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
             ssl_source(b, d, $kind, "certificate key", |ssl| &mut ssl.key)
@@ -67,14 +71,15 @@ macro_rules! ssl_directives {
             .default("off")
             .doc(
                 concat!(
-                    "Whether an upstream's certificate must be for ", $prefix, "_ssl_name and lead to an authority of ",
+                    "Whether an upstream's certificate is verified: it must be for ", $prefix, "_ssl_name and chain \
+                     to an authority of ",
                     $prefix, "_ssl_trusted_certificate."
                 ),
             )
             .example(concat!($prefix, "_ssl_verify on;")),
         Directive::number(concat!($prefix, "_ssl_verify_depth"), Contexts::HSL, |b| &mut $kind.settings(b.settings()).ssl.depth)
             .default("1")
-            .doc("How many intermediate certificates may be between an upstream's and an authority's.")
+            .doc("The maximum number of intermediate certificates between the upstream's and the authority's.")
             .example(concat!($prefix, "_ssl_verify_depth 2;")),
         Directive::new(concat!($prefix, "_ssl_trusted_certificate"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
             ssl_file(b, d, $kind, "CA certificates", |ssl| &mut ssl.trusted)
@@ -84,24 +89,24 @@ macro_rules! ssl_directives {
         Directive::new(concat!($prefix, "_ssl_crl"), Contexts::HSL, Args::Exactly(1), "file", |b, d| {
             ssl_file(b, d, $kind, "revocation list", |ssl| &mut ssl.revocations)
         })
-        .doc("Revoked certificates of upstreams, in PEM: a list for each authority.")
+        .doc("Certificate revocation lists for upstreams' certificates, in PEM: one for each authority.")
         .example(concat!($prefix, "_ssl_crl crl.pem;")),
         Directive::template(concat!($prefix, "_ssl_name"), Contexts::HSL, "name", |b| &mut $kind.settings(b.settings()).ssl.name)
             .default($name)
             .doc(
                 concat!(
-                    "The name that the certificate of an upstream over TLS must be for, and that is sent if ", $prefix,
-                    "_ssl_server_name says so. A port in it is left out."
+                    "The name that the certificate of an upstream must be for, and that is sent (SNI) if ", $prefix,
+                    "_ssl_server_name is on. A port in it is ignored."
                 ),
             )
             .example(concat!($prefix, "_ssl_name backend.example.com;")),
         Directive::flag(concat!($prefix, "_ssl_server_name"), Contexts::HSL, |b| &mut $kind.settings(b.settings()).ssl.server_name)
             .default("off")
-            .doc("Whether an upstream over TLS is sent the name (SNI) by which it may choose its certificate.")
+            .doc("Whether the name is sent to an upstream over TLS (SNI).")
             .example(concat!($prefix, "_ssl_server_name on;")),
         Directive::flag(concat!($prefix, "_ssl_session_reuse"), Contexts::HSL, |b| &mut $kind.settings(b.settings()).ssl.session_reuse)
             .default("on")
-            .doc("Whether sessions with upstreams over TLS are resumed.")
+            .doc("Whether TLS sessions with upstreams are resumed.")
             .example(concat!($prefix, "_ssl_session_reuse off;")),
         ];
         DIRECTIVES

@@ -137,7 +137,7 @@ fn directives_are_checked_at_load() {
 }
 
 #[test]
-fn what_serves_a_location_is_written_last_and_not_inherited() {
+fn the_last_content_handler_wins_and_is_not_inherited() {
     let server =
         "scgi_param K outer; location /a { proxy_pass http://backend; location /a/b { scgi_pass other; } }
         location / { scgi_pass backend; scgi_param K inner; scgi_pass_request_headers off;

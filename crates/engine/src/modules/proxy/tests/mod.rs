@@ -17,7 +17,7 @@ use crate::testing::{TestHost, config_of, exchange};
 use http::{Progress, ResponseHead};
 use upstream::retry::TryFailure;
 
-/// One server's inside, with two groups beside it.
+/// Returns one server's inside, with two groups beside it.
 fn config(server: &str) -> Config {
     config_of(&format!(
         "http {{ upstream backend {{ server 127.0.0.1:8081; }} upstream Other {{ server 127.0.0.1:8082; }}

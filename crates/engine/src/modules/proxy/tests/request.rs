@@ -132,7 +132,7 @@ fn host_is_never_missing_from_1_1() {
 }
 
 #[test]
-fn bodies_and_their_lengths() {
+fn bodies_are_framed_by_length_or_chunks() {
     let post = |fields: &str, body: &str| format!("POST /p HTTP/1.1\r\nHost: front\r\n{fields}\r\n{body}");
     let fields = |directives: &str, request: &str| {
         let head = sent(&format!("location / {{ proxy_pass http://backend; {directives} }}"), request);

@@ -47,7 +47,7 @@ settings! {
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive::flag("autoindex", Contexts::HSL, |b| &mut b.settings().static_files.listing.on)
         .default("off")
-        .doc("Whether a directory without an index file is listed. Names that begin with a dot are not.")
+        .doc("Whether a directory without an index file is listed, without names that begin with a dot.")
         .example("autoindex on;"),
     Directive::new(
         "autoindex_format",
@@ -66,27 +66,27 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
     )
     .default("html")
-    .doc("The form of listings. With jsonp the argument `callback` names the function.")
+    .doc("The format of directory listings. With jsonp, the argument `callback` names the function.")
     .example("autoindex_format json;"),
     Directive::flag("autoindex_exact_size", Contexts::HSL, |b| {
         &mut b.settings().static_files.listing.exact_size
     })
     .default("on")
-    .doc("Whether pages show sizes in bytes, or in K, M and G.")
+    .doc("Whether HTML listings show exact sizes in bytes; otherwise rounded ones in K, M and G.")
     .example("autoindex_exact_size off;"),
     Directive::flag("autoindex_localtime", Contexts::HSL, |b| {
         &mut b.settings().static_files.listing.local_time
     })
     .default("off")
-    .doc("Whether pages show times of this machine, or UTC.")
+    .doc("Whether listings show times in the local time zone; otherwise in UTC.")
     .example("autoindex_localtime on;"),
     Directive::flag("random_index", Contexts::LOCATION, |b| &mut b.settings().static_files.listing.random)
         .default("off")
-        .doc("Whether any file of a directory is its index.")
+        .doc("Whether a random file of a directory is served as its index.")
         .example("random_index on;"),
 ];
 
-/// The handler of the content phase.
+/// Returns the handler of the content phase.
 pub(super) fn handle(exchange: &mut Exchange, env: &mut Env<'_>) -> Verdict {
     let settings = exchange.settings(env.config);
     let listing = &settings.static_files.listing;

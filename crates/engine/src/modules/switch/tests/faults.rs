@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::faults_of;
 
-/// The faults of a text beside the three groups; the lines are counted from the text.
+/// Returns the faults of a text beside the three groups; the lines are counted from the text.
 fn faults(http: &str) -> Vec<String> {
     let groups = GROUPS.replace('\n', " ");
     let cut = |fault: &String| fault.replace(" in /etc/pointsman/nginx.conf:1", "");

@@ -57,7 +57,7 @@ fn a_renamed_switch_keeps_its_store() {
 const LIVE: &str = "switch $host $live { default blue; targets blue green; }";
 
 #[test]
-fn settings_and_their_defaults() {
+fn switch_settings_have_defaults() {
     let config = config(
         &format!(
             "lua_shared_dict routes 1m; {LIVE} switch $arg_k $Other {{ default red; state /var/o.db;
@@ -368,7 +368,7 @@ fn a_dict_reads_entries_and_the_request_s_own_key_is_recorded() {
     assert_eq!(look_up_apart(0, b"a b", &star.tables, rules, &mut Vec::new()), None);
 }
 
-/// The tables with holds on keys of the first switch.
+/// Returns the tables with holds on keys of the first switch.
 fn with_holds(tables: &Tables, keys: &[&str]) -> Rc<Routing> {
     let limits = HoldLimits { max: 10, timeout_ms: 1000, max_bytes: 1000 };
     let hold = |key: &&str| Hold::new(0, Key::parse(KeyKind::Text, key.as_bytes(), 255).unwrap(), limits);

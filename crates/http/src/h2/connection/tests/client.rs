@@ -14,7 +14,7 @@ struct Asker {
 const REQUEST: &[u8] = &[0x82, 0x86, 0x84];
 
 impl Asker {
-    /// A client behind the server's SETTINGS, with a request on stream 1.
+    /// Returns a client behind the server's SETTINGS, with a request on stream 1.
     fn asking(is_bodiless: bool) -> Asker {
         let mut asker = Asker::new();
         assert_eq!(asker.connection.request(REQUEST, false, is_bodiless, &mut asker.out), Some(1));

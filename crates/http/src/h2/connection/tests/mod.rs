@@ -34,7 +34,7 @@ impl Peer {
         Peer::with(H2Limits::default())
     }
 
-    /// A peer behind preface and SETTINGS.
+    /// Returns a peer behind preface and SETTINGS.
     fn with(limits: H2Limits) -> Peer {
         let mut peer =
             Peer { connection: H2Connection::new(limits), head: RequestHead::new(), now_ms: 5_000 };
