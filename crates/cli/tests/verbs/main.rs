@@ -22,6 +22,7 @@ mod http2_hostile;
 mod identity;
 mod journal;
 mod kept;
+mod many_keys;
 mod past;
 mod reload;
 mod served;

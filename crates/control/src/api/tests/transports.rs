@@ -1,6 +1,7 @@
 //! The ways in: the control socket and a location.
 
 use super::*;
+use crate::CallBody;
 use crate::call::{ApiAnswer, ApiCall};
 use crate::setup::Setup;
 use engine::Config;
@@ -154,7 +155,7 @@ fn api_call(method: &str, path: &str, query: &str, body: &str, headers: Vec<(Vec
         path: path.into(),
         query: query.into(),
         headers,
-        body: body.into(),
+        body: CallBody::Bytes(body.into()),
         actor: Origin {
             via: Via::Location,
             name: String::new(),
