@@ -163,7 +163,12 @@ pub(crate) fn text(entry: &JournalItem) -> String {
             format!("{kind}{subject}{switch}")
         }
     };
-    let reason = entry.reason.as_ref().map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
+    let reason = match &entry.reason {
+        None => String::new(),
+        // Texts of pointsman's own quote names.
+        Some(reason) if reason.contains('"') => format!("  {reason}"),
+        Some(reason) => format!("  \"{reason}\""),
+    };
     let number = format!("j{}", entry.sequence);
     format!("{number:>6}  {}  {}  {what}{reason}\n", format::moment(entry.time_ms), entry.actor)
 }
@@ -220,5 +225,12 @@ mod tests {
             let text = text(&entry(kind, subject));
             assert!(text.starts_with("    j7  ") && text.ends_with(words), "{text}");
         }
+    }
+
+    #[test]
+    fn a_reason_with_quotation_marks_gets_no_others() {
+        let with = |reason: &str| text(&JournalItem { reason: Some(reason.into()), ..entry("lost", "") });
+        assert!(with("a full disk").ends_with("  3 entries lost  \"a full disk\"\n"));
+        assert!(with("key \"a\" is not held").ends_with("  3 entries lost  key \"a\" is not held\n"));
     }
 }

@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 
-/// A request to the API.
-#[derive(Debug)]
+/// A request to the API, its body read.
+#[derive(Clone, Debug)]
 pub struct ApiCall {
     /// The method, as sent.
     pub method: Vec<u8>,
@@ -17,18 +17,9 @@ pub struct ApiCall {
     /// All header fields, names in lower case. `host` is the host asked for, also where the target names it.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The body.
-    pub body: CallBody,
+    pub body: Vec<u8>,
     /// Who calls.
     pub actor: Origin,
-}
-
-/// The body of a call.
-#[derive(Debug)]
-pub enum CallBody {
-    /// In memory.
-    Bytes(Vec<u8>),
-    /// In a file, from its beginning on.
-    File(std::fs::File),
 }
 
 /// The caller, as far as the transport identifies it; a bearer token may name it.

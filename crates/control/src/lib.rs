@@ -29,7 +29,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
-pub use call::{ApiAnswer, ApiCall, CallBody, Origin, VerifiedCertificate, Via};
+pub use call::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 pub use checks_now::checks_now;
 pub use data_plane::{
     Acknowledgement, AskedServer, DataPlane, GroupState, OldRequest, PeerState, Reloaded, Reply, Watch,

@@ -9,8 +9,7 @@
 //!
 //! A revert also names the keys that it leaves as they are because a newer change lies on top ([`Change::moves`] is
 //! false). What was not confirmed in time is thereby skipped under the newer change too, and taking that one back
-//! restores what lies beneath both. The newer change may be an undo of something older, made while what is back now was
-//! taken back: then it lies on top, as a change of its own would.
+//! restores what lies beneath both.
 
 use hashbrown::HashMap;
 
@@ -65,22 +64,13 @@ pub struct UndoneKey {
 /// The state of the walk for one key.
 #[derive(Default)]
 struct Walk {
-    /// Revisions whose change of this key was taken back.
-    dead: Vec<u64>,
-    /// The undos that are in effect and moved the key, newest first.
-    undos: Vec<Undo>,
+    /// Revisions whose change of this key was taken back, each with the revision that did it.
+    dead: Vec<(u64, u64)>,
+    /// Those of `dead` that were taken back beneath a newer change, whose `before` is therefore no longer what lies
+    /// beneath it.
+    lapsed: Vec<u64>,
     later: Option<u64>,
     seen: Option<Option<Route>>,
-}
-
-/// An undo of a key that is in effect.
-#[derive(Clone)]
-struct Undo {
-    revision: u64,
-    /// The revision that it took back.
-    of: u64,
-    before: Option<Route>,
-    after: Option<Route>,
 }
 
 /// The state of a commit for one key, seen from the newer ones.
@@ -116,10 +106,9 @@ impl Walk {
         }
         match change.undoes {
             Some(of) => {
-                self.dead.push(of);
-                if change.moves() {
-                    let (before, after) = (change.before.clone(), change.after.clone());
-                    self.undos.push(Undo { revision, of, before, after });
+                self.dead.push((of, revision));
+                if !change.moves() {
+                    self.lapsed.push(of);
                 }
                 Step::Skipped
             }
@@ -137,26 +126,23 @@ impl Walk {
             _ if self.is_dead(revision) => false,
             Implied::Unsaid => true,
             Implied::TakesBack(of) => {
-                self.dead.push(of);
+                self.dead.push((of, revision));
+                self.lapsed.push(of);
                 false
             }
         }
     }
 
     fn is_dead(&self, revision: u64) -> bool {
-        self.dead.contains(&revision)
-    }
-
-    /// Returns the newest undo that lies on top of the change of `revision`: it took back an older one while this one was
-    /// taken back itself.
-    fn covering(&self, revision: u64) -> Option<&Undo> {
-        self.undos.iter().find(|undo| undo.of < revision)
+        self.dead.iter().any(|&(dead, _)| dead == revision)
     }
 
     /// Returns, after the walk down to `revision`, the newest change of the key since that is in effect. An undo of an
-    /// older change counts; an undo of a newer one has only restored what `revision` left.
+    /// older change counts, unless it left the key as it was; an undo of a newer one has only restored what `revision`
+    /// left.
     fn since(&self, revision: u64) -> Option<u64> {
-        self.covering(revision).map(|undo| undo.revision).max(self.later)
+        let moved = |&&(dead, _): &&(u64, u64)| dead < revision && !self.lapsed.contains(&dead);
+        self.dead.iter().filter(moved).map(|&(_, by)| by).chain(self.later).max()
     }
 
     /// Returns the route that the key gets when its change of `revision`, down to which the walk has come, is taken
@@ -165,14 +151,12 @@ impl Walk {
         mut self,
         mut older: impl FnMut(u64) -> Result<Page, StoreFault>,
         revision: u64,
-        before: &Option<Route>,
+        change: &Change,
     ) -> Result<Option<Route>, StoreFault> {
-        // If none of what lies beneath was taken back, it is as it was.
-        if self.dead.iter().all(|&dead| dead >= revision) {
-            return Ok(before.clone());
+        if self.lapsed.iter().all(|&lapsed| lapsed >= revision) {
+            return Ok(change.before.clone());
         }
-        self.undos.clear();
-        let mut oldest = before.clone();
+        let mut oldest = change.before.clone();
         let mut before_revision = revision;
         loop {
             let (changes, next) = older(before_revision)?;
@@ -180,8 +164,7 @@ impl Walk {
                 match older {
                     Older::Named(change) => {
                         if let Step::Stands = self.step(*revision, change) {
-                            let covering = self.covering(*revision);
-                            return Ok(covering.map_or(&change.after, |undo| &undo.after).clone());
+                            return Ok(change.after.clone());
                         }
                         oldest.clone_from(&change.before);
                     }
@@ -290,11 +273,7 @@ impl Undoing {
                 of: revision,
                 later: walk.since(revision),
                 seen: walk.seen.clone().unwrap_or_else(|| change.after.clone()),
-                restore: walk.beneath(
-                    |before| older_of_key(store, &change.key, before),
-                    revision,
-                    &change.before,
-                )?,
+                restore: walk.beneath(|before| older_of_key(store, &change.key, before), revision, change)?,
             });
         }
         let mut subjects = Vec::with_capacity(others.len());
@@ -302,7 +281,7 @@ impl Undoing {
             let key_change = as_key(change);
             let (later, seen) = (walk.since(revision), walk.seen.clone());
             let older = |before| older_of_subject(store, change, before);
-            let restore = text(walk.beneath(older, revision, &key_change.before)?);
+            let restore = text(walk.beneath(older, revision, &key_change)?);
             // The commit does not name it, and nothing of it comes back.
             if restore == change.after && beneath.contains(change) {
                 continue;
@@ -424,18 +403,12 @@ fn last_standing(store: &mut dyn Store, key: &Key) -> Result<Option<UndoneKey>, 
         let page = store.changes_of(key, before_revision, PAGE)?;
         for (revision, change) in &page {
             if let Step::Stands = walk.step(*revision, change) {
-                let (of, before, after) = match walk.covering(*revision) {
-                    Some(undo) => (undo.revision, &undo.before, &undo.after),
-                    None => (*revision, &change.before, &change.after),
-                };
-                let mut walk = Walk::default();
-                walk.come_down(store, key, of)?;
                 return Ok(Some(UndoneKey {
                     key: key.clone(),
-                    of,
-                    seen: walk.seen.clone().unwrap_or_else(|| after.clone()),
+                    of: *revision,
+                    seen: walk.seen.clone().unwrap_or_default(),
                     later: None,
-                    restore: walk.beneath(|before| older_of_key(store, key, before), of, before)?,
+                    restore: walk.beneath(|before| older_of_key(store, key, before), *revision, change)?,
                 }));
             }
         }

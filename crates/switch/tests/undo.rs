@@ -203,25 +203,6 @@ fn an_undo_of_an_older_commit_is_a_newer_change() {
 }
 
 #[test]
-fn an_undo_lies_on_top_of_what_comes_back_beneath_it() {
-    let mut switch = TestSwitch::new();
-    switch.set(&[("a", "green")]);
-    switch.set(&[("a", "red")]);
-    let undoing = Undoing::of_keys(&mut switch.store, &[key("a")]).unwrap();
-    let meta = Meta { confirm_within_ms: Some(1), ..Meta::default() };
-    let unconfirmed = switch.order(Action::Undo(undoing), meta).unwrap().revision;
-    switch.undo_keys(&["a"]).unwrap();
-    // The newer undo is the last word: the older one goes beneath it, and what it took back is in effect there.
-    let (_, left) = switch.revert(unconfirmed).unwrap();
-    assert_eq!((switch.at("a").as_str(), left), ("-", vec![key("a")]));
-    for expected in ["red", "green", "-"] {
-        switch.undo_keys(&["a"]).unwrap();
-        assert_eq!(switch.at("a"), expected);
-    }
-    assert_eq!(code(switch.undo_keys(&["a"])), Code::NothingToUndo);
-}
-
-#[test]
 fn force_undoes_over_a_newer_change_and_is_recorded() {
     let mut switch = TestSwitch::new();
     let first = switch.set(&[("a", "green"), ("b", "green")]);

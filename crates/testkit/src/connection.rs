@@ -6,6 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -170,6 +171,24 @@ impl Connection {
         }
         self.end = Some(PeerEnd::Reset);
     }
+}
+
+/// Listens at a TCP or unix address, with a small receive buffer if one is given. The servers under test may run as
+/// another user, so that all may connect.
+pub(crate) fn listen(address: &SockAddr, receive_buffer: Option<usize>) -> std::io::Result<Socket> {
+    let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+    if address.domain() != Domain::UNIX {
+        socket.set_reuse_address(true)?;
+    }
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(64)?;
+    if let Some(path) = address.as_pathname() {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    }
+    Ok(socket)
 }
 
 /// Accepts until `is_over`, serves each connection on a thread of its own, and returns when all of them have ended.

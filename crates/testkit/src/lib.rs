@@ -4,6 +4,7 @@
 //! Owns the format (`cases/README.md`), scripted origins and clients, and the running of many cases side by side.
 //! It is for tests and load generators; nothing that is shipped may depend on it, and it must not depend on what it tests.
 
+mod answers;
 mod case;
 mod case_state;
 mod client;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket};
 
 use crate::case::{Line, Talk};
 use crate::case_state::{CaseState, Edit, Waited};
 use crate::client::claim;
-use crate::connection::{Connection, PATIENCE, accept_all};
+use crate::connection::{Connection, PATIENCE, accept_all, listen};
 use crate::failure::{Fault, difference, readable, readable_lines};
 use crate::message::request_length;
 use crate::pattern::{LineEnd, Pattern, payload};
@@ -39,8 +39,8 @@ impl Origin {
     /// Listens, then accepts in a thread of its own.
     pub(crate) fn start(state: &Arc<CaseState>, part: Part) -> Result<Origin, Fault> {
         let line = part.line;
-        let listener =
-            listen(state, &part).map_err(|e| Fault::new(line, format!("the origin cannot listen: {e}")))?;
+        let listener = listen_at(state, &part)
+            .map_err(|e| Fault::new(line, format!("the origin cannot listen: {e}")))?;
         let (name, wanted, repeat) = (part.name.clone(), part.scripts.len(), part.repeat);
         let state = Arc::clone(state);
         let thread = std::thread::spawn(move || {
@@ -71,27 +71,12 @@ impl Origin {
     }
 }
 
-fn listen(state: &CaseState, part: &Part) -> Result<Socket, String> {
+fn listen_at(state: &CaseState, part: &Part) -> Result<Socket, String> {
     let address = match &part.unix {
         Some(path) => SockAddr::unix(state.dir.path(path)?).map_err(|e| e.to_string())?,
         None => std::net::SocketAddr::from(([127, 0, 0, 1], state.dir.port(&part.name)?)).into(),
     };
-    let open = || {
-        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
-        if address.domain() != Domain::UNIX {
-            socket.set_reuse_address(true)?;
-        }
-        socket.bind(&address)?;
-        socket.listen(64)?;
-        Ok::<_, std::io::Error>(socket)
-    };
-    let socket = open().map_err(|e| e.to_string())?;
-    if let Some(path) = &part.unix {
-        use std::os::unix::fs::PermissionsExt;
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(state.dir.path(path)?, open).map_err(|e| e.to_string())?;
-    }
-    Ok(socket)
+    listen(&address, None).map_err(|e| e.to_string())
 }
 
 fn serve(state: &CaseState, part: &Part, connection: Connection, number: usize) -> Result<(), Fault> {

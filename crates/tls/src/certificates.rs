@@ -63,7 +63,7 @@ pub(crate) fn load_chain(certificate: &SslFile) -> Result<Vec<Vec<u8>>, PairFaul
 fn broken(name: &str, why: &str) -> PairFault {
     PairFault {
         text: format!("cannot load certificate \"{name}\": {why}"),
-        help: "give the certificate in PEM, with the intermediate ones behind it",
+        help: "give the certificate in PEM, followed by the intermediate certificates",
         in_key: false,
     }
 }

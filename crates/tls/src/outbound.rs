@@ -18,7 +18,7 @@ pub const SYSTEM_AUTHORITIES: [&str; 4] = [
 /// A certificate and its key, in PEM.
 #[derive(Clone, Copy)]
 pub struct ClientIdentity<'a> {
-    /// The certificate, with the intermediate ones behind it.
+    /// The certificate, followed by the intermediate certificates.
     pub certificate: &'a [u8],
     /// Its key.
     pub key: &'a [u8],

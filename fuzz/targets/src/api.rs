@@ -5,7 +5,7 @@
 
 use bstr::ByteSlice;
 use control::{Acknowledgement, AskedServer, DataPlane, GroupState, Reply, Watch, WatchReport};
-use control::{ApiAnswer, ApiCall, CallBody, ControlHandle, FileDefault, Origin, Setup, WindowTimes};
+use control::{ApiAnswer, ApiCall, ControlHandle, FileDefault, Origin, Setup, WindowTimes};
 use engine::Routing;
 use engine::host::Counters;
 use prober::Prober;
@@ -124,7 +124,7 @@ fn call(text: &[u8]) -> Option<ApiCall> {
         path: path.to_vec(),
         query: query.to_vec(),
         headers,
-        body: CallBody::Bytes(body.to_vec()),
+        body: body.to_vec(),
         actor: Origin::at_socket("somebody".into()),
     })
 }

@@ -84,16 +84,21 @@ fn with_utf8(pairs: &[[&[u8]; 2]], way: usize, body: &[u8]) -> Vec<u8> {
     }
     let mut table: BTreeMap<u32, u8> = (0..128).map(|byte| (u32::from(byte), byte)).collect();
     for pair in pairs {
-        // What follows the character goes into bodies, and is not looked for there.
         let bytes = hexadecimal(pair[1]);
-        table.insert(number(&bytes[..bytes.len().min(length(bytes[0]).unwrap_or(1))]), last_byte(pair[0]));
+        table.insert(number(&bytes), last_byte(pair[0]));
     }
     let (mut out, mut rest) = (Vec::new(), body);
     while let Some(first) = rest.first() {
-        let Some(len) = length(*first) else {
-            out.push(b'?');
-            rest = &rest[1..];
-            continue;
+        let len = match first {
+            0..0x80 => 1,
+            0xc2..0xe0 => 2,
+            0xe0..0xf0 => 3,
+            0xf0..0xf8 => 4,
+            _ => {
+                out.push(b'?');
+                rest = &rest[1..];
+                continue;
+            }
         };
         if rest.len() < len {
             // More of it was to come.
@@ -111,17 +116,6 @@ fn with_utf8(pairs: &[[&[u8]; 2]], way: usize, body: &[u8]) -> Vec<u8> {
         rest = &rest[taken..];
     }
     out
-}
-
-/// Returns the length of a character by its first byte.
-fn length(first: u8) -> Option<usize> {
-    Some(match first {
-        0..0x80 => 1,
-        0xc2..0xe0 => 2,
-        0xe0..0xf0 => 3,
-        0xf0..0xf8 => 4,
-        _ => return None,
-    })
 }
 
 /// Returns what bytes stand for, if they are one character.

@@ -22,7 +22,6 @@ mod http2_hostile;
 mod identity;
 mod journal;
 mod kept;
-mod many_keys;
 mod past;
 mod reload;
 mod served;

@@ -3,10 +3,9 @@
 //! Owns the handlers below `/v1/caches`. Must never answer a purge before the files are gone.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::Api;
 use super::error::{ApiError, OrderErrors, QueryErrors};
-use super::request::PathParams;
+use super::request::{JsonBody, PathParams};
 use super::types;
 use axum::extract::State;
 use axum::{Extension, Json};

@@ -3,10 +3,9 @@
 //! Owns the handlers below `/v1/certificates`. Must never send a key.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::Api;
 use super::error::{ApiError, OrderErrors, QueryErrors};
-use super::request::PathParams;
+use super::request::{JsonBody, PathParams};
 use super::types;
 use acme::{IssuedCertificate, RevokeFault, RevokeReason};
 use axum::extract::State;

@@ -3,10 +3,9 @@
 //! Owns the handlers of `/v1/fleet`. Must never switch anything.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::Api;
 use super::error::{ApiError, FleetErrors, OrderErrors};
-use super::request::PathParams;
+use super::request::{JsonBody, PathParams};
 use super::types;
 use crate::service::FleetInfo;
 use axum::extract::State;

@@ -4,11 +4,10 @@
 //! switch `groups`. Must never acknowledge an order before it is durable.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors, QueryErrors};
 use super::group_view;
-use super::request::{Conditions, PathParams, QueryParams};
+use super::request::{Conditions, JsonBody, PathParams, QueryParams};
 use super::servers::{carry_out, params, unmet};
 use super::status::{WindowQuery, window};
 use super::types;

@@ -6,19 +6,14 @@
 use super::context::Api;
 use super::error::ApiError;
 use super::router::router;
-use crate::call::{ApiAnswer, ApiCall, CallBody, Origin, Via};
+use crate::call::{ApiAnswer, ApiCall, Origin, Via};
 use crate::dashboard::{self, TokenDoor};
 use crate::service::ControlHandle;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use hyper::body::Frame;
-use std::fs::File;
-use std::io::{self, Read};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tower::ServiceExt;
 
 /// Answers a call.
@@ -59,29 +54,6 @@ async fn of_dashboard(control: ControlHandle, from: &Origin, request: Request<Bo
     dashboard::answer(door, &logins, &from.address, request, api).await
 }
 
-/// The length of a piece of a file, in bytes.
-const PIECE: usize = 64 << 10;
-
-/// A body that is in a file, and in the cache of pages, since it was written a moment ago.
-struct FileBody(File);
-
-impl hyper::body::Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let mut piece = vec![0; PIECE];
-        Poll::Ready(match self.0.read(&mut piece) {
-            Ok(0) => None,
-            Ok(length) => {
-                piece.truncate(length);
-                Some(Ok(Frame::data(piece.into())))
-            }
-            Err(error) => Some(Err(error)),
-        })
-    }
-}
-
 fn request(call: ApiCall) -> Result<Request<Body>, ApiError> {
     let mut target = encoded(&call.path);
     if !call.query.is_empty() {
@@ -92,10 +64,7 @@ fn request(call: ApiCall) -> Result<Request<Body>, ApiError> {
         |what: &str| ApiError::bad_request(format!("invalid {what}"), "send a valid HTTP request (RFC 9110)");
     let uri = target.parse::<Uri>().map_err(|_| bad("path"))?;
     let method = Method::from_bytes(&call.method).map_err(|_| bad("method"))?;
-    let mut request = Request::new(match call.body {
-        CallBody::Bytes(bytes) => Body::from(bytes),
-        CallBody::File(file) => Body::new(FileBody(file)),
-    });
+    let mut request = Request::new(Body::from(call.body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     for (name, value) in &call.headers {

@@ -8,7 +8,6 @@
 //! or [`events`] → the control service → [`view`] (its answer as JSON).
 
 mod auth;
-mod body;
 mod caches;
 mod certificates;
 mod context;

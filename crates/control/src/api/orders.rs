@@ -3,12 +3,11 @@
 //! Owns the handlers of PUT, POST and DELETE. Must never acknowledge an order before it is durable.
 
 use super::auth::Caller;
-use super::body::{CommitBody, JsonBody};
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors};
 use super::request::{
-    Conditions, KeyPath, PathParams, Tag, bad_order, bounds, check_new, expected_route, hold_end, key,
-    options, route, rules, span,
+    CommitBody, Conditions, JsonBody, KeyPath, PathParams, Tag, bad_order, bounds, check_new, expected_route,
+    hold_end, key, options, route, rules, span,
 };
 use super::types::{self, Terms};
 use super::view;

@@ -4,9 +4,9 @@
 //! the new configuration.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::Api;
 use super::error::{ApiError, OrderErrors};
+use super::request::JsonBody;
 use super::types;
 use crate::StoreCheck;
 use axum::extract::State;

@@ -1,18 +1,21 @@
-//! Parsing of requests: path, query, conditions.
+//! Parsing of requests: path, query, conditions, body.
 //!
 //! Owns the extractors and their refusals. Must never fill in an absent field, except with a documented default.
 
+use super::context::Api;
 use super::error::ApiError;
 use super::types::{self, Terms};
 use crate::options::{HoldEnd, HoldOptions, HoldStreams, HoldThen, Options, Wait};
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequestParts, Path, Query, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use engine::Config;
 use engine::modules::switch::{GROUPS_NAME, SwitchSpec};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,12 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
+/// The maximum size of a body.
+pub(super) const MAX_BODY: usize = 1 << 20;
+/// The maximum size of the body of a commit of many keys: some 100,000 of the longest usual names.
+pub(super) const MAX_COMMIT_BODY: usize = 64 << 20;
+/// The time within which a body must arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
 /// The longest wait that an order may request.
 const MAX_WAIT_MS: u64 = 3_600_000;
 /// The maximum length of an idempotency key, in bytes.
@@ -78,6 +87,77 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T>
             }
             Err(error) => Err(ApiError::bad_request(error.body_text(), "")),
         }
+    }
+}
+
+/// The body of an order.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<JsonBody<T>, ApiError> {
+        read(request, MAX_BODY).await.map(JsonBody)
+    }
+}
+
+/// The body of a commit of many keys.
+pub(super) struct CommitBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for CommitBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<CommitBody<T>, ApiError> {
+        let length = request.headers().get("content-length").and_then(|length| length.to_str().ok());
+        let is_small = length.and_then(number).is_some_and(|length| length <= MAX_BODY as u64);
+        // One large body at a time is in memory. The semaphore is never closed.
+        let _permit = if is_small { None } else { api.large_body.acquire().await.ok() };
+        read(request, MAX_COMMIT_BODY).await.map(CommitBody)
+    }
+}
+
+/// Reads and parses a body.
+async fn read<T: DeserializeOwned>(request: Request, max: usize) -> Result<T, ApiError> {
+    // A form of another site cannot send this type without asking first (Fetch, "CORS-safelisted request-header").
+    if !is_json(request.headers()) {
+        return Err(ApiError(Refusal::new(
+            Code::BadMediaType,
+            "the body is not JSON: an order needs Content-Type: application/json",
+            "set the header Content-Type: application/json",
+        )));
+    }
+    let bytes = whole(request.into_body(), max).await?;
+    serde_json::from_slice(&bytes).map(|types::Object(order)| order).map_err(|error| {
+        let text =
+            if bytes.is_empty() { "the body is empty".into() } else { format!("invalid body: {error}") };
+        ApiError::bad_request(
+            text,
+            "send a JSON object with fields of /v1/openapi.json; {} if no field is needed",
+        )
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(kind)) = headers.get("content-type").map(|kind| kind.to_str()) else { return false };
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+async fn whole(body: axum::body::Body, max: usize) -> Result<Bytes, ApiError> {
+    let gathered = tokio::time::timeout(BODY_TIME, Limited::new(body, max).collect()).await;
+    match gathered {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError(Refusal::new(
+            Code::TooLarge,
+            format!("the body is larger than {max} bytes"),
+            "split it into several commits",
+        ))),
+        Ok(Err(error)) => {
+            Err(ApiError::bad_request(format!("the body is incomplete: {error}"), "send it again"))
+        }
+        Err(_) => Err(ApiError::bad_request(
+            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
+            "send it again",
+        )),
     }
 }
 
@@ -187,7 +267,7 @@ pub(super) async fn unconditional(request: Request, next: Next) -> Result<Respon
     }
 }
 
-pub(super) fn number(text: &str) -> Option<u64> {
+fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

@@ -4,12 +4,11 @@
 //! `groups`. Must never acknowledge an order before it is durable.
 
 use super::auth::Caller;
-use super::body::JsonBody;
 use super::context::{Api, Tagged};
 use super::error::{ApiError, OrderErrors, QueryErrors};
 use super::group_view;
 use super::orders::{long_call, meta};
-use super::request::{Conditions, KeyPath, PathParams, options, span};
+use super::request::{Conditions, JsonBody, KeyPath, PathParams, options, span};
 use super::server_addresses;
 use super::types::{self, ServerSettings, Terms};
 use crate::options::Options;

@@ -8,7 +8,7 @@ use crate::request::client::Client;
 use crate::request::cx::RequestCx;
 use crate::request::respond::Unfinished;
 use crate::switching::script_order;
-use control::{ApiAnswer, ApiCall, CallBody, Origin, VerifiedCertificate, Via};
+use control::{ApiAnswer, ApiCall, Origin, VerifiedCertificate, Via};
 use engine::Exchange;
 use engine::config::Modifier;
 use engine::exchange::Body;
@@ -18,6 +18,7 @@ use engine::phase::{ControlFace, SwitchOrder, Wake};
 use engine::tls_session::{Verified, VerifyClient};
 use http::escape::{Escape, Unescape, escape, unescape};
 use std::future::poll_fn;
+use std::io::Read;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ use std::task::Poll;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use transport::stream::Stream;
 
+/// The longest body of a call, in bytes.
+const MAX_BODY: u64 = 1 << 20;
 /// How much of an answer may wait for its client before the client counts as gone, in bytes. A single piece may be
 /// longer.
 const MAX_WAITING: usize = 1 << 20;
@@ -129,18 +132,22 @@ fn write_head(cx: &mut RequestCx<'_>, status: u16, headers: Vec<(String, String)
 }
 
 fn call(cx: &mut RequestCx<'_>, face: ControlFace) -> Result<ApiCall, Unfinished> {
-    // The control plane bounds it, beside the location's client_max_body_size.
     let body = match &cx.exchange.request.body {
-        Body::Memory(bytes) => CallBody::Bytes(bytes.clone()),
-        Body::File(file) => match std::fs::File::open(&file.path) {
-            Ok(file) => CallBody::File(file),
-            Err(error) => {
+        Body::Memory(bytes) if bytes.len() as u64 > MAX_BODY => return Err(Unfinished::Status(413)),
+        Body::File(file) if file.len > MAX_BODY => return Err(Unfinished::Status(413)),
+        Body::Memory(bytes) => bytes.clone(),
+        Body::File(file) => {
+            let mut bytes = Vec::new();
+            let read =
+                std::fs::File::open(&file.path).and_then(|file| file.take(MAX_BODY).read_to_end(&mut bytes));
+            if let Err(error) = read {
                 let text = format!("the body of a call of the control API cannot be read: {error}");
                 cx.log(Level::Crit, text);
                 return Err(Unfinished::Status(500));
             }
-        },
-        Body::Unread | Body::Streaming | Body::Discarded => CallBody::Bytes(Vec::new()),
+            bytes
+        }
+        Body::Unread | Body::Streaming | Body::Discarded => Vec::new(),
     };
     let exchange = &*cx.exchange;
     let head = &exchange.request.head;

@@ -80,30 +80,32 @@ impl Model {
         })
     }
 
-    /// Returns the expected route of a key when the change of `revision` is taken back: what the newest change beneath it that is in
-    /// effect then has left.
+    /// Returns the expected route of a key when the change of `revision` is taken back: what the newest plain change in
+    /// effect beneath it has left. If none was left out since, that is what was there before.
     fn beneath(&self, revision: u64, key: &str) -> Option<String> {
-        self.top(revision, key).and_then(|top| self.change(top, key).unwrap().2.clone())
+        let is_left = |newer: u64| {
+            self.change(newer, key).is_some_and(|change| change.1 == change.2)
+                && self.is_in_effect(newer, key)
+        };
+        if !(revision + 1..=self.newest()).any(is_left) {
+            return self.change(revision, key).unwrap().1.clone();
+        }
+        let is_under = |r: &u64| {
+            self.change(*r, key).is_some_and(|change| change.3.is_none())
+                && self.is_in_effect_without(Some(revision), *r, key)
+        };
+        (1..revision).rev().find(is_under).and_then(|r| self.change(r, key).unwrap().2.clone())
     }
 
-    /// Returns the expected route of a key: that of the newest change in effect.
+    /// Returns the expected route of a key: that of the newest plain change in effect.
     fn worked_out(&self, key: &str) -> Option<String> {
-        self.beneath(self.newest() + 1, key)
+        self.last_plain(key).and_then(|revision| self.change(revision, key).unwrap().2.clone())
     }
 
-    fn last_standing(&self, key: &str) -> Option<u64> {
-        self.top(self.newest() + 1, key)
-    }
-
-    /// Returns the newest change of a key beneath a revision that is in effect without it: a plain one, or an undo that lies on top of
-    /// it, since it took back something older.
-    fn top(&self, revision: u64, key: &str) -> Option<u64> {
-        let is_there = |&r: &u64| self.is_in_effect_without(Some(revision), r, key);
-        let undoes = |r: u64| self.change(r, key).map(|change| (change.3, change.1 != change.2));
-        let plain = |r: &u64| matches!(undoes(*r), Some((None, _))) && is_there(r);
-        let found = (1..revision).rev().find(plain)?;
-        let covers = |r: &u64| matches!(undoes(*r), Some((Some(of), true)) if of < found) && is_there(r);
-        Some((found + 1..revision).rev().find(covers).unwrap_or(found))
+    fn last_plain(&self, key: &str) -> Option<u64> {
+        (1..=self.newest()).rev().find(|&r| {
+            self.change(r, key).is_some_and(|change| change.3.is_none()) && self.is_in_effect(r, key)
+        })
     }
 
     fn effective(&self, wanted: Vec<(String, Option<String>, Option<u64>)>) -> Vec<Changed> {
@@ -169,7 +171,7 @@ impl Model {
     fn undo_keys(&self, keys: &[String]) -> Verdict {
         let mut wanted = Vec::new();
         for key in keys {
-            let of = self.last_standing(key).ok_or(Code::NothingToUndo)?;
+            let of = self.last_plain(key).ok_or(Code::NothingToUndo)?;
             wanted.push((key.clone(), self.beneath(of, key), Some(of)));
         }
         let changes = self.effective(wanted);

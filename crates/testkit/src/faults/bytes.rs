@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::Socket;
 
-use super::client::Wire;
 use super::got::Got;
+use super::requests::Wire;
 use super::table::Framing;
 use crate::connection::{Connection, PATIENCE, accept_all};
 use crate::message::position;

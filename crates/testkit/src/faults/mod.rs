@@ -5,17 +5,17 @@
 //! every cell follows (`expect`). It must never know how the proxy under test does it.
 
 mod bytes;
-mod client;
 mod conf;
 mod document;
 mod expect;
 mod got;
 mod http2;
 mod names;
-mod origin;
+mod requests;
 mod run;
 mod scene;
 mod script;
+mod servers;
 mod table;
 
 pub use bytes::{EachByte, run_each_byte};

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::client::{Wire, next_path, path, talk};
 use super::conf::{self, Role};
 use super::expect::{Answer, CellOutcome, Logged, expected, logged};
 use super::got::Got;
 use super::names::Names;
-use super::origin::Origins;
+use super::requests::{Wire, next_path, path, talk};
 use super::scene::{Link, Scene};
 use super::script::{BODY, EARLY};
+use super::servers::Origins;
 use super::table::{Cell, Client, Fault, Framing, Stage};
 use crate::connection::PATIENCE;
 use crate::process::{Binary, Server, Setup, until};

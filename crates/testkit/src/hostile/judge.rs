@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::client::{End, Exchange, HTTP_09};
-use super::origin::OriginRecord;
+use super::exchange::{End, Exchange, HTTP_09};
+use super::recorder::OriginRecord;
 use super::table::Hostile;
 use crate::message::{self, Request};
 

@@ -1,23 +1,24 @@
 //! Hostile bytes: tables of malformed and ambiguous messages, put to a server between a client and an origin that both
 //! write down every byte.
 //!
-//! Owns the table format (`cases/hostile/README.md`), the origin, the client, and the judgement whether all three saw
+//! Owns the table format (`cases/hostile/README.md`), the record of the origin, and the judgement whether all three saw
 //! the same messages. It must never share code with the server it judges: messages are read by `message`, which is
 //! strict and built on `httparse`.
 
-mod client;
+mod exchange;
 mod judge;
 mod mutant;
-mod origin;
 pub mod page;
 pub mod random;
+mod recorder;
 mod server;
 mod table;
 
+pub use crate::answers::Answer;
 pub use crate::message::{Request, Response};
-pub use client::{Answer, End, Exchange, Haste};
+pub use exchange::{End, Exchange, Haste};
 pub use judge::{HostileOutcome, faults};
-pub use origin::{OriginRecord, RecordingOrigin};
+pub use recorder::{OriginRecord, RecordingOrigin};
 pub use server::{HostileServer, Mode, NamedProgram, Program, play_all};
 pub use table::{Expected, ExpectedAnswer, Family, Hostile, load};
 

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
-use super::client::{End, Exchange, Haste};
+use super::exchange::{End, Exchange, Haste};
 use super::mutant::mutant;
-use super::origin::OriginRecord;
+use super::recorder::OriginRecord;
 use super::server::{HostileServer, Mode, NamedProgram};
 use super::table::Family;
 use crate::message::{self, Read, Request};

@@ -16,9 +16,9 @@ use crate::process::{Binary, Setup, command, until};
 use crate::process_group::ProcessGroup;
 use crate::test_dir::TestDir;
 
-use super::client::{self, Haste};
+use super::exchange::{self, Haste};
 use super::judge::HostileOutcome;
-use super::origin::RecordingOrigin;
+use super::recorder::RecordingOrigin;
 use super::table::Hostile;
 use crate::message;
 
@@ -127,8 +127,8 @@ impl HostileServer {
         bytes: &[u8],
         methods: &[String],
         haste: Haste,
-    ) -> Result<client::Exchange, String> {
-        client::exchange(&self.front(place), bytes, methods, haste)
+    ) -> Result<exchange::Exchange, String> {
+        exchange::exchange(&self.front(place), bytes, methods, haste)
     }
 
     /// Sends one message to the server. With `quiet` the answers are not known: a silence of this length ends it.
@@ -150,7 +150,7 @@ impl HostileServer {
         let expected = &hostile.expected;
         let haste = match quiet {
             // More bytes would be taken for the rest of it.
-            Some(quiet) if expected.end != client::End::Waits => Haste::Quiet(quiet),
+            Some(quiet) if expected.end != exchange::End::Waits => Haste::Quiet(quiet),
             _ => Haste::Expecting(expected.answers.len(), expected.end),
         };
         let exchange = self.exchange(place, &hostile.client, &methods, haste)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::pattern::{LineEnd, payload};
 
-use super::client::End;
+use super::exchange::End;
 
 /// A family of messages: one file.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! The ways in: the control socket and a location.
 
 use super::*;
-use crate::CallBody;
 use crate::call::{ApiAnswer, ApiCall};
 use crate::setup::Setup;
 use engine::Config;
@@ -155,7 +154,7 @@ fn api_call(method: &str, path: &str, query: &str, body: &str, headers: Vec<(Vec
         path: path.into(),
         query: query.into(),
         headers,
-        body: CallBody::Bytes(body.into()),
+        body: body.into(),
         actor: Origin {
             via: Via::Location,
             name: String::new(),

@@ -294,7 +294,7 @@ fn problem(status: u16) -> Vec<u8> {
         413 => (
             Code::TooLarge,
             "the body is larger than this location or the API accepts",
-            "split it into several commits; client_max_body_size sets the limit of the location, up to 64m for a commit of many keys",
+            "split it into several commits; client_max_body_size sets the limit of the location, up to 1m",
         ),
         429 | 503 => (
             Code::Busy,

@@ -1,4 +1,4 @@
-//! The client: sends hostile bytes, reads the answers, and finds out how the connection ends.
+//! One exchange: hostile bytes are sent, the answers read, and it is found out how the connection ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::PROBE;
+use crate::answers::{Answer, Answers};
 use crate::connection::{Connection, PATIENCE};
-use crate::message::{self, Read, Response};
+use crate::message::Response;
 
 /// The status of an answer in HTTP/0.9, which has none.
 pub(super) const HTTP_09: u16 = 9;
@@ -25,15 +26,6 @@ pub enum End {
     Waits,
     /// It is a tunnel.
     Tunnel,
-}
-
-/// An answer that the client got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The readable part of it; the body is as long as it came.
-    pub response: Response,
-    /// It came to its end.
-    pub whole: bool,
 }
 
 /// The exchange between the client and the server.
@@ -82,7 +74,7 @@ pub(super) fn exchange(
     }
     talk.read_until(quiet, wanted);
     let before = talk.parsed();
-    let is_tunnel = before.answers.last().is_some_and(|answer| answer.response.status == 101);
+    let is_tunnel = before.switches();
     if talk.wire.has_ended() || end == Some(End::Closed) || end == Some(End::Cut) {
         let end = match (end, talk.wire.has_ended(), before.answers.last()) {
             (Some(End::Waits), ..) => End::Waits,
@@ -119,18 +111,6 @@ struct Talk<'a> {
     methods: &'a [String],
 }
 
-/// The answers in what came, and what is no answer.
-struct Parsed {
-    answers: Vec<Answer>,
-    fault: Option<String>,
-}
-
-impl Parsed {
-    fn whole(&self) -> usize {
-        self.answers.iter().filter(|answer| answer.whole).count()
-    }
-}
-
 impl Talk<'_> {
     /// Sends; a server that takes no more has answered why, or will not answer.
     fn send(&mut self, bytes: &[u8]) {
@@ -144,56 +124,22 @@ impl Talk<'_> {
         self.wire.read_until(silence, is_enough);
     }
 
-    fn parsed(&self) -> Parsed {
+    fn parsed(&self) -> Answers {
         parsed(&self.wire, self.methods)
     }
 
-    fn finish(self, parsed: Parsed, end: End, probe: Option<Response>) -> Exchange {
+    fn finish(self, parsed: Answers, end: End, probe: Option<Response>) -> Exchange {
         Exchange { answers: parsed.answers, end, probe, bytes: self.wire.buffer, fault: parsed.fault }
     }
 }
 
-fn parsed(wire: &Connection, methods: &[String]) -> Parsed {
+fn parsed(wire: &Connection, methods: &[String]) -> Answers {
     let (bytes, ended) = (&wire.buffer, wire.has_ended());
-    let mut answers: Vec<Answer> = Vec::new();
-    let mut at = 0;
     let begins = bytes.len().min(5);
     if begins > 0 && bytes[..begins] != b"HTTP/"[..begins] {
         let response =
             Response { status: HTTP_09, fields: Vec::new(), body: bytes.clone(), has_trailers: false };
-        return Parsed { answers: vec![Answer { response, whole: ended }], fault: None };
+        return Answers { answers: vec![Answer { response, whole: ended }], used: bytes.len(), fault: None };
     }
-    while at < bytes.len() {
-        if answers.last().is_some_and(|answer| answer.response.status == 101) {
-            break;
-        }
-        let method = methods.get(answers.len()).map_or("GET", String::as_str);
-        match message::response(&bytes[at..], method, ended) {
-            Read::Whole(response, len) => {
-                at += len;
-                if !(100..200).contains(&response.status) || response.status == 101 {
-                    answers.push(Answer { response, whole: true });
-                }
-            }
-            Read::Partial => {
-                // The part of one that has begun.
-                let head = begun(&bytes[at..]);
-                answers.extend(head.map(|response| Answer { response, whole: false }));
-                break;
-            }
-            Read::Bad(why) => return Parsed { answers, fault: Some(why) },
-        }
-    }
-    Parsed { answers, fault: None }
-}
-
-/// Returns the head of an answer whose body is not whole, if the head is.
-fn begun(input: &[u8]) -> Option<Response> {
-    match message::response(input, "HEAD", false) {
-        Read::Whole(mut response, len) => {
-            response.body = input[len..].to_vec();
-            Some(response)
-        }
-        _ => None,
-    }
+    Answers::read(bytes, methods, ended, usize::MAX)
 }

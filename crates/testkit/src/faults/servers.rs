@@ -13,7 +13,7 @@ use super::conf::{Role, address};
 use super::scene::{End, Request, Scene};
 use super::script::{self, PING, body_byte, script};
 use super::table::{Cell, Client, Fault, Framing, Stage};
-use crate::connection::{Connection, PATIENCE, PeerEnd, accept_all};
+use crate::connection::{Connection, PATIENCE, PeerEnd, accept_all, listen};
 use crate::message::position;
 
 /// An endless fault ends by itself after so many bytes: the proxy does not limit it.
@@ -46,18 +46,8 @@ impl Origins {
     }
 
     fn listen(&mut self, cell: &Cell, at: SocketAddr, role: Role, scene: &Arc<Scene>) -> Result<(), String> {
-        let small = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain);
-        let open = || {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.set_reuse_address(true)?;
-            if small {
-                socket.set_recv_buffer_size(4096)?;
-            }
-            socket.bind(&at.into())?;
-            socket.listen(64)?;
-            Ok::<_, std::io::Error>(socket)
-        };
-        let listener = open().map_err(|e| format!("{at}: {e}"))?;
+        let small = matches!(cell.row.fault, Fault::EarlyClose | Fault::EarlyDrain).then_some(4096);
+        let listener = listen(&at.into(), small).map_err(|e| format!("{at}: {e}"))?;
         let (cell, scene) = (*cell, Arc::clone(scene));
         self.threads.push(std::thread::spawn(move || {
             accept_all(

@@ -1,4 +1,4 @@
-//! The clients of a cell: each sends its request and returns the answer, complete or cut.
+//! The requests of a cell: each is sent as its kind of client sends it, and its answer is returned, complete or cut.
 //!
 //! Owns what "complete" means to a client: an orderly close may end an answer, a reset never does.
 
@@ -9,8 +9,9 @@ use super::http2::Streams;
 use super::scene::Scene;
 use super::script::{HELLO, PING, TUNNELLED, request_body};
 use super::table::{Cell, Client, Fault, Stage};
+use crate::answers::{Answer, Answers};
 use crate::connection::{Connection, PATIENCE, PeerEnd};
-use crate::message::{self, Read, position};
+use crate::message::position;
 
 /// A client's connection to the proxy, and its streams if it speaks HTTP/2.
 pub(crate) struct Wire(Connection, Option<Streams>);
@@ -54,16 +55,13 @@ impl Wire {
     pub(crate) fn answer(&mut self, method: &str) -> Got {
         loop {
             let Connection { buffer, end, .. } = &mut self.0;
-            match message::response(buffer, method, *end == Some(PeerEnd::Closed)) {
-                Read::Whole(response, used) => {
-                    buffer.drain(..used);
-                    if !(100..200).contains(&response.status) || response.status == 101 {
-                        return Got::Whole(response.status, response.body);
-                    }
-                    continue;
-                }
-                Read::Bad(why) if end.is_none() => return Got::Wrong(why),
-                Read::Partial | Read::Bad(_) => {}
+            let mut found = Answers::read(buffer, &[method], *end == Some(PeerEnd::Closed), 1);
+            buffer.drain(..found.used);
+            if let Some(Answer { response, whole: true }) = found.answers.pop() {
+                return Got::Whole(response.status, response.body);
+            }
+            if let (Some(why), None) = (found.fault, end) {
+                return Got::Wrong(why);
             }
             if self.0.has_ended() {
                 return self.cut();
