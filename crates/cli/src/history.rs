@@ -2,10 +2,10 @@
 //!
 //! Owns the verb's options. Must never check a chain itself: the server has all of it.
 
-use crate::client::{Call, encoded};
+use crate::client::Call;
 use crate::error::{Code, Error, say, say_json};
 use crate::format;
-use crate::journal::{self, JournalFindings, JournalSearch};
+use crate::journal::{self, JournalFindings, JournalSearch, Sought};
 use crate::session::Session;
 use crate::timeline::{self, Filter};
 use clap::Args;
@@ -16,8 +16,11 @@ use serde_json::Value;
 /// Show the commits, and the holds, reloads and refusals between them, newest first
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Show only commits that changed this key, and its holds
+    /// Show only commits that changed this key, and its holds; of --switch groups, those that changed this group
     key: Option<String>,
+    /// With --switch groups and a group, show only commits that changed this server of it
+    #[arg(requires = "key")]
+    server: Option<String>,
     /// Show at most this many commits and entries
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -100,6 +103,14 @@ impl History {
         if let Some(known) = &self.contains {
             return known.check(session);
         }
+        let is_of_groups = session.switch_name() == Some(GROUPS_NAME);
+        if self.server.is_some() && !is_of_groups {
+            return Err(Error::usage(
+                "keys have no servers",
+                "name a group and its server with --switch groups",
+            ));
+        }
+        let sought = Sought::new(self.key.as_deref(), self.server.as_deref(), is_of_groups);
         if !self.verify && self.before.is_none() {
             let switches = match session.switch_name() {
                 Some(name) => vec![name.to_owned()],
@@ -111,13 +122,13 @@ impl History {
             let is_single =
                 session.switch_name().is_some() || matches!(&switches[..], [one] if one != GROUPS_NAME);
             if self.filter.is_given() || !is_single {
-                self.filter.print(session, &switches, self.key.as_deref(), self.limit)?;
+                self.filter.print(session, &switches, &sought, self.limit)?;
                 return Ok(Code::Done);
             }
         }
         let path = format!("{}/history", session.switch_path()?);
-        let (history, body) = self.commits(session, &path)?;
-        let found = self.entries(session, &path)?;
+        let (history, body) = self.commits(session, &path, &sought)?;
+        let found = self.entries(session, &path, &sought)?;
         let is_intact = history.verified.as_ref().is_none_or(|verified| verified.intact)
             && found.verified.as_ref().is_none_or(|verified| verified.intact)
             && !(self.verify && found.fault.is_some());
@@ -136,11 +147,13 @@ impl History {
     }
 
     /// Returns the commits, and the answer as it came.
-    fn commits(&self, session: &Session, path: &str) -> Result<(types::History, Vec<u8>), Error> {
-        let mut path = format!("{path}?limit={}&traffic=true", self.limit);
-        if let Some(key) = &self.key {
-            path.push_str(&format!("&key={}", encoded(key)));
-        }
+    fn commits(
+        &self,
+        session: &Session,
+        path: &str,
+        sought: &Sought,
+    ) -> Result<(types::History, Vec<u8>), Error> {
+        let mut path = format!("{path}?limit={}&traffic=true{}", self.limit, sought.query());
         if let Some(before) = self.before {
             path.push_str(&format!("&before={before}"));
         }
@@ -155,7 +168,7 @@ impl History {
         session.client.ask::<types::History>(&call)
     }
 
-    fn entries(&self, session: &Session, path: &str) -> Result<JournalFindings, Error> {
+    fn entries(&self, session: &Session, path: &str, sought: &Sought) -> Result<JournalFindings, Error> {
         let until_ms = match self.before {
             Some(before) => {
                 let call = Call::get(format!("{path}?limit=1&before={}", before.saturating_add(1)));
@@ -166,7 +179,7 @@ impl History {
         };
         let search = JournalSearch {
             switch: session.switch_name(),
-            key: self.key.as_deref(),
+            sought,
             kind: None,
             actor: None,
             since_ms: 0,

@@ -38,14 +38,57 @@ pub(crate) fn is_kind(kind: &str) -> bool {
 pub(crate) struct JournalSearch<'a> {
     /// Entries of this switch, and those of none.
     pub(crate) switch: Option<&'a str>,
-    /// The key whose holds are shown.
-    pub(crate) key: Option<&'a str>,
+    pub(crate) sought: &'a Sought,
     pub(crate) kind: Option<&'a str>,
     /// A part of the actor's name.
     pub(crate) actor: Option<&'a str>,
     pub(crate) since_ms: u64,
     pub(crate) until_ms: u64,
     pub(crate) limit: usize,
+}
+
+/// The subject that commits and entries are to have.
+#[derive(Debug, Default)]
+pub(crate) enum Sought {
+    /// Anything.
+    #[default]
+    All,
+    /// This key: of the journal, what became of its holds.
+    Key(String),
+    /// This group, or this server of it: of the journal, what was looked up for the group.
+    Group(String, Option<String>),
+}
+
+impl Sought {
+    pub(crate) fn new(name: Option<&str>, server: Option<&str>, is_of_groups: bool) -> Sought {
+        match name.map(str::to_owned) {
+            None => Sought::All,
+            Some(group) if is_of_groups => Sought::Group(group, server.map(str::to_owned)),
+            Some(key) => Sought::Key(key),
+        }
+    }
+
+    /// Returns what a query for commits says of it.
+    pub(crate) fn query(&self) -> String {
+        match self {
+            Sought::All => String::new(),
+            Sought::Key(key) => format!("&key={}", encoded(key)),
+            Sought::Group(group, None) => format!("&group={}", encoded(group)),
+            Sought::Group(group, Some(server)) => {
+                format!("&group={}&server={}", encoded(group), encoded(server))
+            }
+        }
+    }
+
+    fn includes(&self, entry: &JournalItem) -> bool {
+        let is_of = |name: &str| entry.subject.as_deref().is_some_and(|one| one.eq_ignore_ascii_case(name));
+        match self {
+            Sought::All => true,
+            Sought::Key(key) => matches!(&*entry.kind, "hold" | "release" | "expire") && is_of(key),
+            Sought::Group(group, None) => entry.kind == "discovered" && is_of(group),
+            Sought::Group(_, Some(_)) => false,
+        }
+    }
 }
 
 /// The result of a search.
@@ -62,13 +105,8 @@ pub(crate) struct JournalFindings {
 
 impl JournalSearch<'_> {
     fn fits(&self, entry: &JournalItem) -> bool {
-        let is_of = |key: &str| {
-            let subject = entry.subject.as_deref();
-            matches!(&*entry.kind, "hold" | "release" | "expire")
-                && subject.is_some_and(|subject| subject.eq_ignore_ascii_case(key))
-        };
         entry.time_ms <= self.until_ms
-            && self.key.is_none_or(is_of)
+            && self.sought.includes(entry)
             && self.actor.is_none_or(|actor| entry.actor.contains(actor))
     }
 
@@ -104,7 +142,8 @@ impl JournalSearch<'_> {
     }
 
     fn path(&self, before: Option<u64>, verify: bool) -> String {
-        let is_sifted = self.key.is_some() || self.actor.is_some() || self.until_ms < u64::MAX;
+        let is_sifted =
+            !matches!(self.sought, Sought::All) || self.actor.is_some() || self.until_ms < u64::MAX;
         let size = if is_sifted { PAGE } else { self.limit.clamp(1, PAGE) };
         let mut path = format!("/v1/journal?limit={size}&since_ms={}", self.since_ms);
         for (name, text) in [("switch", self.switch), ("kind", self.kind)] {
@@ -187,9 +226,12 @@ mod tests {
 
     #[test]
     fn a_search_takes_what_fits_all_of_it() {
+        let key = |key: &str| Sought::Key(key.to_owned());
+        let (any, upper, lower, other, busy) =
+            (Sought::All, key("A.example"), key("a.example"), key("b.example"), key("busy"));
         let all = || JournalSearch {
             switch: None,
-            key: None,
+            sought: &any,
             kind: None,
             actor: None,
             since_ms: 0,
@@ -201,16 +243,31 @@ mod tests {
             (all(), true),
             (JournalSearch { actor: Some("anna"), ..all() }, true),
             (JournalSearch { actor: Some("ben"), ..all() }, false),
-            (JournalSearch { key: Some("A.example"), ..all() }, true),
-            (JournalSearch { key: Some("b.example"), ..all() }, false),
-            (JournalSearch { key: Some("a.example"), actor: Some("ben"), ..all() }, false),
+            (JournalSearch { sought: &upper, ..all() }, true),
+            (JournalSearch { sought: &other, ..all() }, false),
+            (JournalSearch { sought: &lower, actor: Some("ben"), ..all() }, false),
             (JournalSearch { until_ms: 1000, ..all() }, true),
             (JournalSearch { until_ms: 999, ..all() }, false),
         ] {
             assert_eq!(search.fits(&hold), fits, "{search:?}");
         }
         // The subject of a refusal is its code, which may be spelt like a key.
-        assert!(!JournalSearch { key: Some("busy"), ..all() }.fits(&entry("refused", "busy")));
+        assert!(!JournalSearch { sought: &busy, ..all() }.fits(&entry("refused", "busy")));
+        // What was looked up is of a group.
+        let (group, server) =
+            (Sought::new(Some("App"), None, true), Sought::new(Some("app"), Some("x"), true));
+        for (sought, kind, subject, fits) in [
+            (&group, "discovered", "app", true),
+            (&group, "discovered", "other", false),
+            (&group, "hold", "app", false),
+            (&server, "discovered", "app", false),
+        ] {
+            assert_eq!(
+                JournalSearch { sought, ..all() }.fits(&entry(kind, subject)),
+                fits,
+                "{sought:?} {kind}"
+            );
+        }
     }
 
     #[test]

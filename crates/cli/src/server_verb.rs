@@ -245,7 +245,15 @@ fn text(group: &ServerGroup) -> String {
         _ => format!("{}: {servers}, {used}{made}\n", group.name),
     };
     if !group.servers.is_empty() {
-        let mut table = Table::new(&["  server", "state", "parameters", ">in flight", "said by"]);
+        let is_dated = group.servers.iter().any(|server| server.since_ms.is_some());
+        let is_checked = group.servers.iter().any(|server| !server.checks.is_empty());
+        let heads = ["  server", "state", "since", "parameters", ">in flight", "last check", "said by"];
+        let is_shown = |head: &&str| match *head {
+            "since" => is_dated,
+            "last check" => is_checked,
+            _ => true,
+        };
+        let mut table = Table::new(&heads.iter().copied().filter(is_shown).collect::<Vec<_>>());
         for server in &group.servers {
             let said = match (&server.said, server.source) {
                 (Some(said), ServerOrigin::Order) => format!("added by {}", by(said)),
@@ -254,13 +262,17 @@ fn text(group: &ServerGroup) -> String {
                 (None, ServerOrigin::Discovered) => "discovered".to_owned(),
                 (None, _) => "file".to_owned(),
             };
-            table.row([
+            let cells = [
                 format!("  {}", server.server),
                 server.state.clone(),
+                server.since_ms.map(format::moment).unwrap_or_default(),
                 words(&server.params),
                 server.in_flight.to_string(),
+                last_checks(server),
                 said,
-            ]);
+            ];
+            let shown = heads.iter().zip(cells).filter(|(head, _)| is_shown(head));
+            table.row(shown.map(|(_, cell)| cell));
         }
         out.push_str(&table.text());
     }
@@ -283,8 +295,17 @@ fn text(group: &ServerGroup) -> String {
     out
 }
 
+/// Returns what the health checks of a server have found last.
+fn last_checks(server: &GroupServer) -> String {
+    let found = server.checks.iter().map(|check| {
+        let reason = check.last.as_ref().map_or("not asked yet", |last| &*last.reason);
+        format!("{}: {reason}", check.check)
+    });
+    found.collect::<Vec<_>>().join("; ")
+}
+
 /// Returns a place where servers are looked up.
-fn looked_up(source: &ServerLookup) -> String {
+pub(crate) fn looked_up(source: &ServerLookup) -> String {
     let servers = format::count(source.servers, "server");
     let seen = match source.age_ms {
         Some(ms) => format!("seen {} s ago", ms / 1000),
@@ -321,10 +342,11 @@ fn words(params: &ServerSettings) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the servers as lines for the configuration.
+/// Returns the servers as lines for the configuration. What was looked up is there by the line that says where: the servers found
+/// are comments, and so is what orders say of them, which no line can.
 fn exported(group: &ServerGroup) -> String {
     let line = |server: &GroupServer| {
-        let mut line = format!("server {}", server.server);
+        let mut line = format!("server {}", conf::written(&server.server));
         let params = words(&server.params);
         for word in [params.as_str(), if server.params.down == Some(true) { "down" } else { "" }] {
             if !word.is_empty() {
@@ -334,12 +356,30 @@ fn exported(group: &ServerGroup) -> String {
         let drained = if server.params.drain == Some(true) { "  # drained by order" } else { "" };
         format!("{line};{drained}\n")
     };
-    group.servers.iter().map(line).collect()
+    let (found, own): (Vec<_>, Vec<_>) =
+        group.servers.iter().partition(|server| server.source == ServerOrigin::Discovered);
+    let mut out: String = own.into_iter().map(line).collect();
+    for source in &group.sources {
+        match &group.pinned {
+            None => out.push_str(&format!("{}\n", source.line)),
+            Some(_) => out.push_str(&format!("# pinned by order, and without effect: {}\n", source.line)),
+        }
+    }
+    for server in found {
+        let ordered = server.said.as_ref().map(|said| format!(", with an order over it: {}", said.says));
+        out.push_str(&format!("# found there: {}{}\n", server.server, ordered.unwrap_or_default()));
+    }
+    let is_found = |said: &&SaidOfServer| said.source == Some(ServerOrigin::Discovered);
+    for said in group.removed.iter().filter(is_found) {
+        out.push_str(&format!("# found there, and removed by order: {}\n", said.server));
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn words_of(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()
@@ -387,7 +427,7 @@ mod tests {
                 {"server":"10.0.0.6:80","source":"discovered","state":"up","params":{},"in_flight":0,"failed":0}],
             "sources":[{"lookup":"app.test resolve","servers":1,"age_ms":12345,"failure":"2: Server failure",
                 "failing_since_ms":5,"not_believed":"it would leave 0 of 1 servers"},
-                {"lookup":"servers file=/a","servers":0}],
+                {"lookup":"servers file=/a","line":"servers file=/a interval=2s;","servers":0}],
             "pinned":{"server":"","says":"pinned","revision":11,"actor":"anna","time_ms":1},
             "removed":[{"server":"10.0.0.4:80","says":"removed","revision":9,"actor":"anna","time_ms":1}],
             "dormant":[{"server":"10.0.0.5:80","says":"weight=3","revision":2,"actor":"","time_ms":1}]}"#;
@@ -409,7 +449,96 @@ mod tests {
         }
         assert_eq!(
             exported(&group),
-            "server 10.0.0.1:80 weight=3;  # drained by order\nserver 10.0.0.2:80 down;\nserver 10.0.0.3:80;\nserver 10.0.0.6:80;\n"
+            "server 10.0.0.1:80 weight=3;  # drained by order\nserver 10.0.0.2:80 down;\nserver 10.0.0.3:80;\n\
+             # pinned by order, and without effect: \n\
+             # pinned by order, and without effect: servers file=/a interval=2s;\n\
+             # found there: 10.0.0.6:80\n"
         );
+    }
+
+    /// A server by its name, with parameters.
+    fn server(name: &str, source: &str, params: &serde_json::Value) -> GroupServer {
+        let json = serde_json::json!({
+            "server": name, "source": source, "params": params, "state": "up", "in_flight": 0, "failed": 0,
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn group(servers: Vec<GroupServer>) -> ServerGroup {
+        let json = r#"{"name":"green","source":"file","state":"healthy","servers":[],"used_by":[]}"#;
+        ServerGroup { servers, ..serde_json::from_str(json).unwrap() }
+    }
+
+    #[test]
+    fn what_is_looked_up_is_exported_by_its_line() {
+        let none = serde_json::json!({});
+        let said = |server: &str, says: &str| -> SaidOfServer {
+            let json = serde_json::json!({
+                "server": server, "says": says, "revision": 7, "actor": "anna", "time_ms": 1, "source": "discovered",
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        let mut found = server("10.0.0.2:80", "discovered", &serde_json::json!({"drain": true}));
+        found.said = Some(said("10.0.0.2:80", "drain"));
+        let lookup =
+            r#"{"lookup":"app.test resolve","line":"server app.test resolve weight=2;","servers":2}"#;
+        let group = ServerGroup {
+            sources: vec![serde_json::from_str(lookup).unwrap()],
+            removed: vec![said("10.0.0.4:80", "removed")],
+            ..group(vec![
+                server("10.0.0.9:80", "file", &serde_json::json!({"backup": true})),
+                server("10.0.0.1:80", "discovered", &none),
+                found,
+                server("10.0.0.3:80", "order", &none),
+            ])
+        };
+        assert_eq!(
+            exported(&group),
+            "server 10.0.0.9:80 backup;\nserver 10.0.0.3:80;\nserver app.test resolve weight=2;\n\
+             # found there: 10.0.0.1:80\n# found there: 10.0.0.2:80, with an order over it: drain\n\
+             # found there, and removed by order: 10.0.0.4:80\n"
+        );
+    }
+
+    proptest! {
+        /// What the server takes as an address ([`switch::server_address`]), with any parameters.
+        #[test]
+        fn exported_lines_are_read_as_the_same_servers(
+            names in proptest::collection::vec(
+                prop_oneof!["10\\.0\\.0\\.[1-9]:[1-9][0-9]{0,3}", "\\[2001:db8::[1-9a-f]\\]:80", "unix:/[!-~äß€]{1,30}"], 1..6),
+            (weight, max_conns, max_fails) in (1..100_u32, 0..9_u32, 0..9_u32),
+            (fail_timeout, slow_start) in (0..100_u32, 1..5_000_u32),
+            flags in any::<[bool; 3]>(),
+        ) {
+            prop_assume!(names.iter().all(|name| switch::server_address(name).is_ok()));
+            let [backup, down, drain] = flags;
+            let params = serde_json::json!({
+                "weight": weight, "max_conns": max_conns, "max_fails": max_fails, "fail_timeout": format!("{fail_timeout}s"),
+                "slow_start": format!("{slow_start}ms"), "backup": backup, "down": down, "drain": drain,
+            });
+            let first = server("127.0.0.1:9", "file", &serde_json::json!({}));
+            let others = names.iter().map(|name| server(name, "order", &params));
+            let lines = exported(&group(std::iter::once(first).chain(others).collect()));
+            let text = format!("events {{}} http {{ upstream green {{ {lines} }} }}");
+            let parsed = conf::parse_text("/nginx.conf", text, &conf::NoFiles);
+            let inputs = engine::config::Inputs {
+                loader: &conf::NoFiles,
+                names: &engine::config::NoNames,
+                prefix: "/".into(),
+                file: "/nginx.conf".into(),
+                identity: Default::default(),
+            };
+            let (config, _) = engine::config::build(&parsed, &inputs).map_err(|faults| {
+                TestCaseError::fail(format!("{lines}: {faults:?}"))
+            })?;
+            let peers = &config.groups[0].spec.peers[1..];
+            prop_assert_eq!(peers.iter().map(|peer| peer.name.clone()).collect::<Vec<_>>(), names.clone());
+            for (peer, name) in peers.iter().zip(&names) {
+                prop_assert_eq!(&peer.address.to_string(), name);
+                prop_assert_eq!((peer.weight, peer.max_conns, peer.max_fails), (weight, max_conns, max_fails));
+                prop_assert_eq!(peer.fail_timeout_ms, u64::from(fail_timeout) * 1000);
+                prop_assert_eq!((peer.slow_start_ms, peer.backup, peer.down), (u64::from(slow_start), backup, down));
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::client::Call;
 use crate::error::{Code, Error, say, say_json};
 use crate::format::{Table, clock, count, groups_fault, micros_if, rate, share};
 use crate::list;
+use crate::server_verb::looked_up;
 use crate::session::Session;
 use clap::{Args, ValueEnum};
 use control::api::types::{self, Traffic};
@@ -117,6 +118,9 @@ pub(crate) fn screen(status: &types::Status, switch: Option<&str>) -> String {
         text.push_str(&table.text());
     }
     text.push_str(&ill_servers(status));
+    for one in &status.failing_lookups {
+        text.push_str(&format!("{}{}", one.group, looked_up(&one.lookup).replacen("  ", " ", 1)));
+    }
     let several = status.switches.len() > 1;
     let mut keys = status.keys.iter().filter(|key| is_meant(&key.switch)).peekable();
     if keys.peek().is_some() {

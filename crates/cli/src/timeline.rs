@@ -5,7 +5,7 @@
 use crate::client::{Call, encoded};
 use crate::commits;
 use crate::error::{Error, say, say_raw};
-use crate::journal::{self, JournalFindings, JournalSearch};
+use crate::journal::{self, JournalFindings, JournalSearch, Sought};
 use crate::session::Session;
 use crate::time_option::past;
 use clap::Args;
@@ -83,15 +83,14 @@ impl Filter {
         &self,
         session: &Session,
         switch: &str,
-        key: Option<&str>,
+        sought: &Sought,
         limit: usize,
     ) -> Result<(Vec<Commit>, bool), Error> {
         let (oldest_ms, mut found, mut before) = (self.oldest_ms(), Vec::new(), None);
         for _ in 0..PAGES {
-            let mut path = format!("/v1/switches/{}/history?limit={PAGE}&traffic=true", encoded(switch));
-            if let Some(key) = key {
-                path.push_str(&format!("&key={}", encoded(key)));
-            }
+            let query = sought.query();
+            let mut path =
+                format!("/v1/switches/{}/history?limit={PAGE}&traffic=true{query}", encoded(switch));
             if let Some(before) = before {
                 path.push_str(&format!("&before={before}"));
             }
@@ -111,14 +110,14 @@ impl Filter {
     }
 
     /// Returns the newest entries of the journal that fit.
-    fn entries(&self, session: &Session, key: Option<&str>, limit: usize) -> JournalFindings {
+    fn entries(&self, session: &Session, sought: &Sought, limit: usize) -> JournalFindings {
         // An entry leads no key to a target.
         if self.target.is_some() || self.kind.as_deref() == Some(COMMIT) {
             return JournalFindings::default();
         }
         let search = JournalSearch {
             switch: session.switch_name(),
-            key,
+            sought,
             kind: self.kind.as_deref(),
             actor: self.actor.as_deref(),
             since_ms: self.oldest_ms(),
@@ -133,19 +132,19 @@ impl Filter {
         &self,
         session: &Session,
         switches: &[String],
-        key: Option<&str>,
+        sought: &Sought,
         limit: usize,
     ) -> Result<(), Error> {
         let mut chains: Vec<Vec<(&str, Commit)>> = Vec::new();
         let mut unsearched = Vec::new();
         let has_commits = !self.kind.as_deref().is_some_and(journal::is_kind);
         for switch in switches.iter().filter(|_| has_commits) {
-            let (commits, more) = self.commits(session, switch, key, limit)?;
+            let (commits, more) = self.commits(session, switch, sought, limit)?;
             chains.push(commits.into_iter().map(|commit| (switch.as_str(), commit)).collect());
             unsearched.extend(more.then_some(switch.as_str()));
         }
         let all = interleaved(chains);
-        let mut found = self.entries(session, key, limit);
+        let mut found = self.entries(session, sought, limit);
         let moments = merged(all, std::mem::take(&mut found.entries), limit);
         if session.json {
             for moment in &moments {

@@ -23,6 +23,7 @@ mod source;
 mod syntax;
 mod tree;
 mod unknown;
+mod written;
 
 pub use bundle::{Bundle, Loader, NoFiles, RecordingLoader};
 pub use diagnostic::{Diagnostic, Severity};
@@ -31,3 +32,4 @@ pub use parser::{Parsed, parse, parse_option, parse_text, parse_with_option, sys
 pub use source::{SourceId, SourceMap, Span};
 pub use tree::{Body, Directive, LuaCode, Tree, Word};
 pub use unknown::explain_unknown;
+pub use written::written;

@@ -220,6 +220,8 @@ pub struct PeerState {
     pub departed: bool,
     /// Its state as its health checks have it.
     pub health: Health,
+    /// Since when they have it so, in ms of the clock of the checks; 0 if they never had it otherwise.
+    pub since_ms: u64,
     /// Where it comes from.
     pub source: PeerSource,
 }
@@ -232,6 +234,13 @@ impl PeerState {
             PeerSource::Discovered => statistics::PeerSource::Discovered,
             PeerSource::Order => statistics::PeerSource::Order,
         }
+    }
+
+    /// Returns since when its health checks have it in its state, in seconds since the epoch: `clock_ms` by the clock of the checks is
+    /// `epoch_ms`. `None` if that is not what keeps it out, or it was never otherwise.
+    pub fn since_s(&self, clock_ms: u64, epoch_ms: u64) -> Option<u64> {
+        let is_theirs = self.since_ms > 0 && !self.down && !self.draining;
+        is_theirs.then(|| epoch_ms.saturating_sub(clock_ms.saturating_sub(self.since_ms)) / 1000)
     }
 
     /// Returns it in the words of the statistics.

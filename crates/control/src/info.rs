@@ -241,6 +241,8 @@ pub struct GroupInfo {
     pub sources: Vec<SourceInfo>,
     /// It is gone: orders alone say something of its servers, without effect.
     pub is_gone: bool,
+    /// Since when orders have servers of it drained or down, in milliseconds since the Unix epoch.
+    pub out_since: BTreeMap<String, u64>,
 }
 
 /// How a group was made at run time.
@@ -259,6 +261,8 @@ pub struct MadeInfo {
 pub struct SourceInfo {
     /// As written: `app.test resolve`.
     pub text: String,
+    /// Its line with all parameters: `server app.test resolve weight=2;`.
+    pub line: String,
     /// How many servers it has there by what is believed.
     pub servers: usize,
     /// How long ago it was last seen; `None` is not since the start.

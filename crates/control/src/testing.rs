@@ -7,7 +7,7 @@ use crate::data_plane::{
 };
 use crate::{ControlHandle, FileDefault, Setup, WindowTimes};
 use engine::config::{Inputs, NoNames, build};
-use engine::host::Counters;
+use engine::host::{Counters, Level};
 use engine::{Config, Routing};
 use prober::Prober;
 use statistics::{GroupLayout, Layout, Recorder, RequestEnd, RoutedRequest};
@@ -73,6 +73,8 @@ pub(crate) struct Workers {
     pub(crate) forgotten: Vec<u64>,
     /// The number of calls of `affected`.
     pub(crate) affected: usize,
+    /// Lines of the log.
+    pub(crate) said: Vec<(Level, String)>,
 }
 
 /// Workers that answer at once.
@@ -219,6 +221,7 @@ impl DataPlane for FakeDataPlane {
                     draining: false,
                     departed: false,
                     health: Default::default(),
+                    since_ms: 0,
                     source: Default::default(),
                 }],
             };
@@ -234,6 +237,7 @@ impl DataPlane for FakeDataPlane {
                     draining: false,
                     departed: false,
                     health: Default::default(),
+                    since_ms: 0,
                     source: Default::default(),
                 }],
             };
@@ -282,14 +286,17 @@ pub(crate) fn open_with(
     window_times: WindowTimes,
     file_default: FileDefault,
 ) -> Result<(ControlHandle, Arc<Tables>), String> {
-    let began = Instant::now();
+    let (began, log) = (Instant::now(), data_plane.clone());
     let (control, routing) = ControlHandle::start(Setup {
         config: config.clone(),
         listener: None,
         refused_peer: None,
         data_plane: data_plane.clone(),
         clock_ms: Arc::new(move || began.elapsed().as_millis() as u64),
-        log: Arc::new(|level, text| println!("[{}] {text}", level.name())),
+        log: Arc::new(move |level, text| {
+            println!("[{}] {text}", level.name());
+            log.tell(|workers| workers.said.push((level, text.to_owned())));
+        }),
         upgrades: false,
         file_default,
         window_times,

@@ -47,6 +47,8 @@ pub struct PeerNow {
     pub connections: u64,
     /// Where it comes from.
     pub source: PeerSource,
+    /// Since when health checks have it in its state, in seconds since the epoch.
+    pub since_s: Option<u64>,
 }
 
 /// Where a server comes from.

@@ -63,7 +63,7 @@ pub use server::{
     GROUP_SUBJECT, SERVER_SUBJECT, ServerEntry, ServerOrder, ServerParams, ServerVerb, named_server,
     server_address, time_text,
 };
-pub use store::{Filter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
+pub use store::{Filter, GroupFilter, Loaded, Pending, Store, StoreFault, StoreFaultKind, commit_at};
 pub use subject::{DEFAULT_IN_FILE, DEFAULT_SUBJECT, KEY_SUBJECT, SubjectChange, SubjectValue, Subjects};
 pub use table::{Table, TableEntry};
 pub use tables::Tables;

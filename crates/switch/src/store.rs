@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use crate::{BootTime, Change, ClockReading, Commit, Deadline, Hash, Key, Table};
+use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, named_server, server_address, subject_name};
+use crate::{BootTime, Change, ClockReading, Commit, Deadline, Hash, Key, SubjectChange, Table};
 
 /// Stores the commits of one switch.
 ///
@@ -119,6 +120,8 @@ impl Pending {
 pub struct Filter {
     /// Only commits that changed this key.
     pub key: Option<Key>,
+    /// Only commits that changed this group, or a server of it.
+    pub group: Option<GroupFilter>,
     /// Only revisions below this one.
     pub before_revision: Option<u64>,
     /// Only revisions above this one.
@@ -135,6 +138,7 @@ impl Default for Filter {
     fn default() -> Filter {
         Filter {
             key: None,
+            group: None,
             before_revision: None,
             after_revision: 0,
             limit: usize::MAX,
@@ -144,13 +148,58 @@ impl Default for Filter {
     }
 }
 
+/// Commits that changed a group, or a server of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupFilter {
+    /// The name of the group's subject.
+    group: String,
+    /// The names of the server's, as it may be written; none is all of the group's.
+    servers: Vec<String>,
+}
+
+impl GroupFilter {
+    /// Returns the filter for a group, or for a server of it by its address or as the configuration has it written.
+    pub fn new(group: &str, server: Option<&str>) -> GroupFilter {
+        let as_written = server.map(str::to_owned);
+        let address =
+            server.and_then(|server| server_address(server).ok()).filter(|one| Some(&**one) != server);
+        let names = as_written.into_iter().chain(address);
+        GroupFilter {
+            group: group.to_ascii_lowercase(),
+            servers: names.map(|server| subject_name(group, &server)).collect(),
+        }
+    }
+
+    /// Returns true if it is about this change.
+    pub fn includes(&self, change: &SubjectChange) -> bool {
+        match &*change.subject {
+            SERVER_SUBJECT if self.servers.is_empty() => {
+                named_server(&change.name).is_some_and(|(group, _)| group == self.group)
+            }
+            SERVER_SUBJECT => self.servers.contains(&change.name),
+            GROUP_SUBJECT => self.servers.is_empty() && change.name == self.group,
+            _ => false,
+        }
+    }
+
+    /// Returns the names of the subjects that it is about: that of the group, none if it is about one server, and those of servers.
+    /// `None` for these are all whose names begin with that of the group and a blank.
+    pub fn names(&self) -> (Option<&str>, Option<&[String]>) {
+        match self.servers.is_empty() {
+            true => (Some(&self.group), None),
+            false => (None, Some(&self.servers)),
+        }
+    }
+}
+
 impl Filter {
     /// Returns what this selects of commits, newest first.
     pub fn page<'a>(&self, commits: impl Iterator<Item = &'a Commit>) -> Vec<Commit> {
         let before = self.before_revision.unwrap_or(u64::MAX);
-        let is_wanted = |commit: &&Commit| match &self.key {
-            Some(key) => commit.changes.iter().any(|change| change.key == *key),
-            None => true,
+        let is_wanted = |commit: &&Commit| {
+            let has_key = |key: &Key| commit.changes.iter().any(|change| change.key == *key);
+            let has_group = |group: &GroupFilter| commit.subjects.iter().any(|change| group.includes(change));
+            self.key.as_ref().is_none_or(has_key) && self.group.as_ref().is_none_or(has_group)
         };
         let (mut page, mut changes) = (Vec::new(), 0);
         let within = commits

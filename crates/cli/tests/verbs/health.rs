@@ -187,7 +187,8 @@ fn an_order_that_leads_to_a_group_which_is_down_or_degraded_says_so() {
         &format!(
             "upstream red {{ server {well}; server {ill}; }}
              server {{ listen unix:{{folder}}/red;
-                 location / {{ proxy_pass http://red; health_check interval=100ms uri=/health; }} }}"
+                 location / {{ proxy_pass http://red; health_check interval=100ms uri=/health; }}
+                 location /metrics {{ metrics; }} }}"
         ),
     );
     let state_is = |state: &str| {
@@ -213,6 +214,34 @@ fn an_order_that_leads_to_a_group_which_is_down_or_degraded_says_so() {
     server.say(&["release", "a.example"]).done();
     let back = server.say(&["switch", "a.example", "blue"]).done();
     assert!(!back.contains("down"), "{back}");
+
+    // What keeps a server out is told apart, with since when.
+    let row = || {
+        let shown = server.say(&["server", "red"]).done();
+        assert!(shown.contains("since") && shown.contains("last check"), "{shown}");
+        let row =
+            shown.lines().find(|line| line.contains(&format!("  {ill} "))).unwrap_or_default().to_owned();
+        (row, server.say(&["server", "red", "--json"]).json()["servers"][1].clone())
+    };
+    let (shown, json) = row();
+    let found = format!("GET /health: answered 503: {ill}");
+    assert!(shown.contains("unhealthy") && shown.contains(&found), "{shown}");
+    let ill_since = json["since_ms"].as_u64().unwrap();
+    let series = |name: &str, labels: &str| {
+        let begin = format!("{name}{{upstream=\"red\",peer=\"{ill}\"{labels}}} ");
+        let metrics = ask(&server, "/metrics");
+        metrics.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse::<u64>().ok())
+    };
+    assert_eq!(series("pointsman_upstream_peer_state", ",state=\"unhealthy\""), Some(1));
+    let counted = series("pointsman_upstream_peer_since_timestamp_seconds", "").unwrap();
+    assert!(counted.abs_diff(ill_since / 1000) <= 1, "{counted} {ill_since}");
+    for (act, state) in [("drain", "draining"), ("down", "down")] {
+        server.say(&["server", "red", act, &ill]).done();
+        let (shown, json) = row();
+        assert!(shown.contains(state) && json["since_ms"].as_u64().unwrap() > ill_since, "{shown} {json}");
+        assert_eq!(series("pointsman_upstream_peer_state", &format!(",state=\"{state}\"")), Some(1));
+        assert_eq!(series("pointsman_upstream_peer_since_timestamp_seconds", ""), None, "{state}");
+    }
 }
 
 #[test]

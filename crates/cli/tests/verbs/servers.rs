@@ -197,6 +197,14 @@ fn an_empty_group_is_filled_and_a_killed_worker_comes_back_with_its_servers() {
     assert_eq!(server.ask_pool("/").1, "two");
     let history = server.say(&["history", "--switch", "groups"]).done();
     assert!(history.contains(&format!("pool: {} removed", one.address)), "{history}");
+    let of = |words: &[&str]| server.say(&[&["history", "--switch", "groups"], words].concat()).done();
+    let (pool, empty, added) = (of(&["POOL"]), of(&["empty"]), of(&["pool", &two.address]));
+    assert!(pool.contains("     2  ") && !pool.contains("     1  "), "{pool}");
+    assert!(empty.contains("\"the first\"") && !empty.contains("pool: "), "{empty}");
+    assert!(added.contains("     2  ") && added == of(&["pool", &one.address]), "{added}");
+    let filtered = of(&["pool", "--kind", "server", "--since", "1h"]);
+    assert!(filtered.contains("     2  ") && !filtered.contains("     1  "), "{filtered}");
+    assert_eq!(server.say(&["history", "--switch", "live", "pool", &one.address]).code, 2);
     let undone = server.say(&["undo", "--switch", "groups", "--commit", "2"]).done();
     assert!(undone.contains("groups: revision 3"), "{undone}");
     assert_eq!(server.ask_pool("/").1, "one");

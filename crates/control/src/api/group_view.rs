@@ -6,8 +6,9 @@ use super::context::Api;
 use super::error::ApiError;
 use super::status;
 use super::types::{self, ServerSettings};
+use super::view;
 use crate::data_plane::PeerState;
-use crate::info::{GroupInfo, GroupsInfo, SourceInfo};
+use crate::info::{GroupInfo, GroupsInfo};
 use prober::Prober;
 use statistics::{Collector, GroupCondition, GroupSummary, Summary, Window};
 use switch::{EffectiveServer, OverlayServer, ServerParams, ServerSource};
@@ -77,7 +78,7 @@ impl Figures<'_> {
             removed: group.found.removed.iter().map(removed).collect(),
             dormant: group.found.dormant.iter().map(overlaid).collect(),
             used_by: group.base.users.clone(),
-            sources: group.sources.iter().map(lookup).collect(),
+            sources: group.sources.iter().map(view::lookup).collect(),
             pinned: group.found.pinned.map(|revision| said(all, "", "pinned".to_owned(), revision)),
             traffic: measured
                 .map(|one| status::traffic(self.summary, &one.totals, &one.window, Some(one.in_flight))),
@@ -112,7 +113,12 @@ impl Figures<'_> {
                 said(self.all, &server.name, says, revision)
             }),
             state: state.name().into(),
-            since_ms: health.as_ref().and_then(|view| status::at_epoch(view.since_ms, self.prober)),
+            since_ms: match state {
+                statistics::PeerState::Down | statistics::PeerState::Draining => {
+                    group.out_since.get(&server.name).copied()
+                }
+                _ => health.as_ref().and_then(|view| status::at_epoch(view.since_ms, self.prober)),
+            },
             checks: health.map_or_else(Vec::new, |view| status::checks(view, self.prober)),
             in_flight: peers.iter().map(|peer| u64::from(peer.connections)).sum(),
             failed: peers.iter().filter(|peer| peer.failed).count() as u64,
@@ -120,19 +126,6 @@ impl Figures<'_> {
                 .map(|peer| status::traffic(self.summary, &peer.totals, &peer.window, Some(peer.in_flight))),
         };
         (state, shown)
-    }
-}
-
-/// Returns a place where servers are looked up.
-fn lookup(source: &SourceInfo) -> types::ServerLookup {
-    let (failure, failing_since_ms) = source.failure.clone().unzip();
-    types::ServerLookup {
-        lookup: source.text.clone(),
-        servers: source.servers as u64,
-        age_ms: source.age_ms,
-        failure,
-        failing_since_ms,
-        not_believed: source.doubt.clone(),
     }
 }
 

@@ -16,9 +16,10 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use engine::modules::switch::GROUPS_NAME;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use switch::Filter;
+use switch::{Filter, GroupFilter};
 use utoipa::IntoParams;
 
 /// The default number of keys or commits on a page.
@@ -157,6 +158,10 @@ pub(super) async fn one_key(
 pub(super) struct HistoryQuery {
     /// Only commits that changed this key.
     key: Option<String>,
+    /// Only commits that changed this group or a server of it; of the switch `groups`.
+    group: Option<String>,
+    /// Only commits that changed this server of the group: its address, or as the configuration has it written.
+    server: Option<String>,
     /// Only commits before this one: the `next` of the page before.
     before: Option<u64>,
     /// The maximum number of commits: default 100, at most 1000.
@@ -180,8 +185,9 @@ pub(super) async fn history(
     let limit = page_size(asked.limit, MAX_COMMITS)?;
     let rules = rules(&api.control.config(), &name)?;
     let key = asked.key.as_deref().map(|text| key(&rules, text)).transpose()?;
+    let group = group_filter(&name, asked.group.as_deref(), asked.server.as_deref())?;
     // One more than requested shows whether there are more.
-    let filter = Filter { key, before_revision: asked.before, limit: limit + 1, ..Default::default() };
+    let filter = Filter { key, group, before_revision: asked.before, limit: limit + 1, ..Default::default() };
     let mut commits = api.control.history(&name, filter).await?;
     let more = commits.len() > limit;
     commits.truncate(limit);
@@ -197,6 +203,24 @@ pub(super) async fn history(
         commits.iter_mut().zip(moved).for_each(|(commit, moved)| commit.traffic = moved);
     }
     Ok(Json(types::History { switch: name, commits, next, verified }))
+}
+
+/// Returns the filter for a group or a server, if a query names one.
+fn group_filter(
+    switch: &str,
+    group: Option<&str>,
+    server: Option<&str>,
+) -> Result<Option<GroupFilter>, ApiError> {
+    let bad = |text: &str, remedy: &str| Err(ApiError::bad_request(text.to_owned(), remedy.to_owned()));
+    match (group, server) {
+        (None, None) => Ok(None),
+        _ if switch != GROUPS_NAME => bad(
+            "a switch has no groups and servers",
+            "ask for a key, or for the history of the switch groups",
+        ),
+        (None, Some(_)) => bad("the server's group is missing", "send group as well"),
+        (Some(group), server) => Ok(Some(GroupFilter::new(group, server))),
+    }
 }
 
 /// A query for a receipt.

@@ -58,6 +58,7 @@ pub(super) async fn status(
     let snapshot = snapshot(control).await?;
     let switches = control.list().await?;
     let groups_fault = control.groups_fault().await?;
+    let failing = control.failing_sources().await?;
     let summary = collected(control, move |collector, now_ms| collector.summary(window, now_ms)).await?;
     let (connections, config, routing) = (snapshot.connections, control.config(), control.routing());
     let used = |key: &&KeySummary| key.window.ended > 0;
@@ -89,6 +90,10 @@ pub(super) async fn status(
         span_ms: summary.span_ms,
         groups: groups((&config, &routing.groups), &summary, &snapshot, control.data_plane().prober()),
         groups_store_fault: groups_fault.map(|(text, remedy)| types::StoreFault { text, remedy }),
+        failing_lookups: failing
+            .into_iter()
+            .map(|(group, source)| types::FailingLookup { group, lookup: view::lookup(&source) })
+            .collect(),
         switches: switches.into_iter().map(view::switch).collect(),
         keys: keys.into_iter().map(|(switch, key)| key_traffic(&summary, switch, key)).collect(),
     }))
@@ -158,16 +163,17 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
 async fn snapshot(control: &ControlHandle) -> Result<Snapshot, Refusal> {
     control.collect().await?;
     let config = control.config();
+    let clock_ms = control.data_plane().prober().now_ms();
     let mut peers = Vec::new();
     for told in control.peers().await? {
         for peer in told.peers {
             if peer.departed {
                 continue;
             }
-            let (state, source) = (peer.state(), peer.origin());
+            let (state, source, since_s) = (peer.state(), peer.origin(), peer.since_s(clock_ms, now_ms()));
             let connections = u64::from(peer.connections);
             let (group, peer) = (told.name.clone(), peer.name);
-            peers.push(PeerNow { group, peer, state, connections, source });
+            peers.push(PeerNow { group, peer, state, connections, source, since_s });
         }
     }
     let now = |state: &crate::SwitchInfo| SwitchNow {
@@ -270,7 +276,10 @@ fn groups(
             address: peer.name.to_string(),
             state: state.name().into(),
             source: source.name().into(),
-            since_ms: health.as_ref().and_then(|view| at_epoch(view.since_ms, prober)),
+            since_ms: health
+                .as_ref()
+                .filter(|_| !matches!(state, PeerState::Down | PeerState::Draining))
+                .and_then(|view| at_epoch(view.since_ms, prober)),
             checks: health.map_or_else(Vec::new, |view| checks(view, prober)),
             backup: spec.is_some_and(|spec| spec.backup),
             weight: spec.map_or(1, |spec| u64::from(spec.weight)),

@@ -4,7 +4,7 @@
 
 use super::types;
 use crate::info::{
-    Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SaidInfo, SwitchInfo, Verification,
+    Difference, Entries, HoldInfo, OverdueInfo, PendingInfo, SaidInfo, SourceInfo, SwitchInfo, Verification,
 };
 use std::collections::BTreeMap;
 use switch::{Commit, HoldPhase, Key, KeyKind, Route, SubjectChange, Table};
@@ -185,6 +185,20 @@ fn subject(change: SubjectChange) -> types::Subject {
     let text = change.server_text();
     let SubjectChange { subject, name, before, after, .. } = change;
     types::Subject { subject, name, from: before, to: after, text }
+}
+
+/// Returns a place where servers are looked up.
+pub(super) fn lookup(source: &SourceInfo) -> types::ServerLookup {
+    let (failure, failing_since_ms) = source.failure.clone().unzip();
+    types::ServerLookup {
+        lookup: source.text.clone(),
+        line: source.line.clone(),
+        servers: source.servers as u64,
+        age_ms: source.age_ms,
+        failure,
+        failing_since_ms,
+        not_believed: source.doubt.clone(),
+    }
 }
 
 pub(super) fn verified(found: Verification) -> types::Verified {

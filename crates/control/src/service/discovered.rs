@@ -3,6 +3,7 @@
 //! Owns the tasks that look, one for each place of the process; what is said of them in the log and the journal; and the
 //! writing of the last good sets. Must never commit.
 
+use super::ControlHandle;
 use super::clock::now_ms;
 use super::groups::{counted, with_groups};
 use super::lookups::{Failure, Task, places};
@@ -12,16 +13,37 @@ use super::switch_state::ConfiguredSwitch;
 use crate::discovery::{Beliefs, FoundServers, Kept, LookedUp, Lookup, News, Schedule};
 use crate::info::SourceInfo;
 use engine::host::Level;
-use engine::modules::upstream::{Bases, Place};
+use engine::modules::upstream::{Bases, GroupEntry, Place};
 use engine::{Config, Routing};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
-use switch::BaseGroup;
+use switch::Refusal;
 
 /// How often the last good sets are written, if they have changed, and the journal's minutes looked at.
 const KEEPING: Duration = Duration::from_secs(1);
+
+impl ControlHandle {
+    /// Returns the places that cannot be looked at, or are not believed, with their groups.
+    ///
+    /// # Errors
+    /// The control plane is stopping.
+    pub async fn failing_sources(&self) -> Result<Vec<(String, SourceInfo)>, Refusal> {
+        self.ask(|state| async move {
+            let config = state.shared.config();
+            let looked_up = config.groups.iter().filter(|entry| !entry.discovery.sources.is_empty());
+            let of = |entry: &GroupEntry| {
+                let name = entry.spec.name.clone();
+                let sources = state.sources_of(&config, &name).into_iter();
+                let failing = sources.filter(|source| source.failure.is_some() || source.doubt.is_some());
+                failing.map(|source| (name.clone(), source)).collect::<Vec<_>>()
+            };
+            Ok(looked_up.flat_map(of).collect())
+        })
+        .await
+    }
+}
 
 impl ControlState {
     /// Begins to look at the places of the configuration, and stops at those that it no longer has.
@@ -157,19 +179,19 @@ impl ControlState {
     }
 
     /// Returns the places of a group for people.
-    pub(super) fn sources_of(&self, config: &Config, group: &BaseGroup) -> Vec<SourceInfo> {
+    pub(super) fn sources_of(&self, config: &Config, group: &str) -> Vec<SourceInfo> {
         let (discovery, now_ms) = (self.discovery.borrow(), now_ms());
-        let Some(entry) = config.group(group.name.as_bytes()).and_then(|number| config.groups.get(number))
-        else {
+        let Some(entry) = config.group(group.as_bytes()).and_then(|number| config.groups.get(number)) else {
             return Vec::new();
         };
         let source = |source: &engine::modules::upstream::Source| {
-            let (servers, doubt) = discovery.beliefs.of(&group.name, &source.place);
+            let (servers, doubt) = discovery.beliefs.of(group, &source.place);
             let state = discovery.places.get(&source.place);
             let seen_ms = state.map(|state| state.seen_ms).filter(|ms| *ms > 0);
             let failure = state.and_then(|state| state.failure.as_ref());
             SourceInfo {
                 text: source.text.to_string(),
+                line: source.line.to_string(),
                 servers,
                 age_ms: seen_ms.map(|ms| now_ms.saturating_sub(ms)),
                 failure: failure.map(|failure| (failure.text.clone(), failure.since_ms)),

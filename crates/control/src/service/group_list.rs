@@ -7,13 +7,18 @@ use super::handle::ControlHandle;
 use super::state::ControlState;
 use super::switch_state::SwitchState;
 use crate::info::{GroupInfo, GroupsInfo, MadeInfo};
+use crate::store::StoreBackend;
 use engine::modules::switch::GROUPS_NAME;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use switch::{
-    BaseGroup, EffectiveGroup, GROUP_SUBJECT, MadeGroup, OverlayServer, Refusal, all_groups, apply_overlay,
-    find_group, gone_group, gone_groups, overlay_of,
+    BaseGroup, EffectiveGroup, Filter, GROUP_SUBJECT, GroupFilter, MadeGroup, OverlayServer, Refusal,
+    ServerEntry, ServerParams, all_groups, apply_overlay, find_group, gone_group, gone_groups, overlay_of,
 };
+
+/// The maximum number of servers that are dated, and of changes of one that are looked through.
+const DATED: usize = 256;
+const CHANGES: usize = 64;
 
 impl ControlHandle {
     /// Returns the groups of this name, or all, with their servers.
@@ -50,7 +55,7 @@ impl ControlState {
                 all_groups(&rules, subjects).into_iter().map(Cow::into_owned).chain(gone).collect()
             }
         };
-        let groups: Vec<GroupInfo> = wanted
+        let mut groups: Vec<GroupInfo> = wanted
             .into_iter()
             .map(|mut base| {
                 let is_gone = gone_group(&rules, subjects, &base.name).is_some();
@@ -68,12 +73,13 @@ impl ControlState {
                 let more: Vec<String> =
                     admitting.filter(|user| !base.users.contains(user)).cloned().collect();
                 base.users.extend(more);
-                let sources = self.sources_of(&config, &base);
-                GroupInfo { base, found, made, sources, is_gone }
+                let sources = self.sources_of(&config, &base.name);
+                GroupInfo { base, found, made, sources, is_gone, out_since: BTreeMap::new() }
             })
             .collect();
         let revisions: BTreeSet<u64> = groups.iter().flat_map(GroupInfo::revisions).collect();
         let said = said_by(switch, revisions).await?;
+        date(switch, &mut groups).await?;
         Ok(GroupsInfo {
             revision: table.revision(),
             groups,
@@ -82,6 +88,48 @@ impl ControlState {
             store_fault: switch.fault_text(),
         })
     }
+}
+
+/// Adds since when orders have servers drained or down: the oldest of the newest changes in a row that left it so.
+async fn date(switch: &SwitchState, groups: &mut [GroupInfo]) -> Result<(), Refusal> {
+    let is_out = |params: &ServerParams| params.drain == Some(true) || params.down == Some(true);
+    let out = |(number, group): (usize, &GroupInfo)| {
+        let servers = group.found.servers.iter().filter(|server| is_out(&server.ordered));
+        servers.map(|one| (number, group.base.name.clone(), one.name.clone())).collect::<Vec<_>>()
+    };
+    let wanted: Vec<_> = groups.iter().enumerate().flat_map(out).take(DATED).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let read = move |store: &mut dyn StoreBackend| {
+        let mut found = Vec::new();
+        for (number, group, server) in wanted {
+            let of = GroupFilter::new(&group, Some(&server));
+            let filter = Filter { group: Some(of.clone()), limit: CHANGES, ..Filter::default() };
+            let mut since_ms = None;
+            for commit in store.history(&filter)? {
+                let change = commit.subjects.iter().find(|change| of.includes(change));
+                let said =
+                    |side: &Option<String>| side.as_deref().map(ServerEntry::parse).unwrap_or_default();
+                let Some((before, after)) = change.map(|one| (said(&one.before), said(&one.after))) else {
+                    break;
+                };
+                if !is_out(&after.params) {
+                    break;
+                }
+                since_ms = Some(commit.time_ms);
+                if !is_out(&before.params) {
+                    break;
+                }
+            }
+            found.extend(since_ms.map(|since_ms| (number, server, since_ms)));
+        }
+        Ok(found)
+    };
+    for (number, server, since_ms) in switch.store.with(read).await? {
+        groups[number].out_since.insert(server, since_ms);
+    }
+    Ok(())
 }
 
 /// Returns what orders say of the servers of a group that is gone.

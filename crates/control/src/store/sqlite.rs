@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use switch::{
-    Chain, Change, Commit, CommitKind, Filter, Hash, Key, KeyKind, Loaded, Pending, Route, Store, StoreFault,
-    StoreFaultKind, Subjects, Table,
+    Chain, Change, Commit, CommitKind, Filter, GroupFilter, Hash, Key, KeyKind, Loaded, Pending, Route,
+    Store, StoreFault, StoreFaultKind, Subjects, Table,
 };
 
 /// The number of newest commits that are verified when a file is opened.
@@ -89,6 +89,31 @@ impl SqliteStore {
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Vec<Commit>, StoreFault> {
         commit_rows::read_commits(&self.connection, self.format, self.kind, extent, rest, values)
+    }
+
+    /// Returns the commits that changed a group, or a server of it.
+    fn history_of(
+        &self,
+        group: &GroupFilter,
+        extent: commit_rows::Extent,
+        [before, after, limit]: [i64; 3],
+    ) -> Result<Vec<Commit>, StoreFault> {
+        if self.format == Format::One {
+            return Ok(Vec::new());
+        }
+        let (own, servers) = group.names();
+        // A blank follows the group's name in that of a server; the next byte ends the range.
+        let range = own.map(|own| (format!("{own} "), format!("{own}!")));
+        let (from, to) = range.unwrap_or_default();
+        let [first, second] = [0, 1].map(|at| servers.and_then(|servers| servers.get(at)));
+        let of_group = "SELECT revision FROM changes WHERE key = ?1 AND subject = 'group'";
+        let of_all = "SELECT revision FROM changes WHERE key >= ?2 AND key < ?3 AND subject = 'server'";
+        let of_one = "SELECT revision FROM changes WHERE key IN (?4, ?5) AND subject = 'server'";
+        let rest = format!(
+            "WHERE revision IN ({of_group} UNION {of_all} UNION {of_one}) AND revision < ?6 AND revision > ?7
+             ORDER BY revision DESC LIMIT ?8"
+        );
+        self.read_some(extent, &rest, &[&own, &from, &to, &first, &second, &before, &after, &limit])
     }
 
     /// Returns the newest commits, newest first. Fails unless they end where `head` says and each is what was committed.
@@ -276,12 +301,13 @@ impl Store for SqliteStore {
         let before = rows::number(filter.before_revision.unwrap_or(u64::MAX));
         let (after, limit) = (rows::number(filter.after_revision), rows::number(filter.limit as u64));
         let extent = commit_rows::Extent { max_changes: filter.max_changes, with_keys: filter.with_keys };
-        match &filter.key {
-            None => {
+        match (&filter.key, &filter.group) {
+            (None, Some(group)) => self.history_of(group, extent, [before, after, limit]),
+            (None, None) => {
                 let rest = "WHERE revision < ?1 AND revision > ?2 ORDER BY revision DESC LIMIT ?3";
                 self.read_some(extent, rest, &[&before, &after, &limit])
             }
-            Some(key) => self.read_some(
+            (Some(key), _) => self.read_some(
                 extent,
                 &format!(
                     "WHERE revision IN (SELECT revision FROM changes WHERE key = ?1 {} AND revision < ?2

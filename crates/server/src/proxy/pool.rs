@@ -348,6 +348,7 @@ impl ThreadGroup {
                 draining: spec.drain,
                 departed,
                 health: peer.health().map_or_else(Default::default, |entry| entry.health()),
+                since_ms: peer.health().map_or(0, |entry| entry.since_ms()),
                 source: spec.source,
             }
         };

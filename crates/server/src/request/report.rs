@@ -15,7 +15,7 @@ use statistics::render::{Exposition, Page, metrics};
 use statistics::{CertificateNow, Collector, Connections, PeerNow, Snapshot, SwitchNow, Window};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long threads are waited for: one in a long script is shown as it last was.
@@ -89,7 +89,7 @@ async fn snapshot(thread: &ThreadContext, generation: &Generation) -> Snapshot {
     };
     let _ = tokio::time::timeout(ANSWER_TIMEOUT, gathered).await;
     Snapshot {
-        peers: merged(states),
+        peers: merged(states, thread.now_ms()),
         checks: control::checks_now(generation.groups.health()),
         switches: switches(thread).await,
         groups_fault: has_groups_fault(thread).await,
@@ -107,20 +107,21 @@ fn certificates(config: &Config) -> Vec<CertificateNow> {
 
 /// Returns the state of each server as all threads have it, in the order of the first thread, which has all groups. A server
 /// that is listed twice is counted as one.
-fn merged(mut states: Vec<GroupState>) -> Vec<PeerNow> {
+fn merged(mut states: Vec<GroupState>, now_ms: u64) -> Vec<PeerNow> {
+    let epoch_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     states.sort_by_key(|group| group.worker);
     let mut places: HashMap<(Arc<str>, Arc<str>), usize> = HashMap::new();
     let mut merged: Vec<PeerNow> = Vec::new();
     for group in states {
         // One that was removed has no state any more, only requests.
         for peer in group.peers.into_iter().filter(|peer| !peer.departed) {
-            let (state, source) = (peer.state(), peer.origin());
+            let (state, source, since_s) = (peer.state(), peer.origin(), peer.since_s(now_ms, epoch_ms));
             let place =
                 *places.entry((Arc::clone(&group.name), Arc::clone(&peer.name))).or_insert(merged.len());
             let Some(known) = merged.get_mut(place) else {
                 let connections = u64::from(peer.connections);
                 let group = Arc::clone(&group.name);
-                merged.push(PeerNow { group, peer: peer.name, state, connections, source });
+                merged.push(PeerNow { group, peer: peer.name, state, connections, source, since_s });
                 continue;
             };
             known.state = known.state.max(state);

@@ -148,6 +148,18 @@ pub(super) const UPSTREAM_STATE: MetricDef = metric(
     "",
     "Whether an upstream is healthy, degraded (a server gets no requests) or down (none does): 1 for the state that it has.",
 );
+pub(super) const PEER_STATE: MetricDef = metric(
+    "pointsman_upstream_peer_state",
+    MetricKind::Gauge,
+    "",
+    "The state of a server: up, failed (max_fails), checking, unhealthy, draining or down. Always 1.",
+);
+pub(super) const PEER_SINCE: MetricDef = metric(
+    "pointsman_upstream_peer_since_timestamp_seconds",
+    MetricKind::Gauge,
+    "seconds",
+    "Since when health checks have a server in its state, in seconds since the epoch; not of one that they never had otherwise.",
+);
 pub(super) const PEER_SOURCE: MetricDef = metric(
     "pointsman_upstream_peer_source",
     MetricKind::Gauge,
@@ -263,6 +275,8 @@ pub(super) const METRIC_DEFS: &[MetricDef] = &[
     PEER_IN_FLIGHT,
     UPSTREAM_STATE,
     PEER_UP,
+    PEER_STATE,
+    PEER_SINCE,
     PEER_SOURCE,
     PEER_CONNECTIONS,
     PEER_CHECKS,

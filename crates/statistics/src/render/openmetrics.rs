@@ -11,7 +11,7 @@
 //! for a switch key 4, and no more keys than the layout allows. A counter falls only when its subject was idle
 //! for an hour, was dropped and comes back, which scrapers take for a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::metric_defs::*;
@@ -182,6 +182,15 @@ fn peers_now(snapshot: &Snapshot, writer: &mut Writer) {
     writer.begin(PEER_UP);
     for &((upstream, peer), (state, _)) in &peers {
         writer.value(&[("upstream", upstream), ("peer", peer)], u64::from(state == PeerState::Up));
+    }
+    writer.begin(PEER_STATE);
+    for &((upstream, peer), (state, _)) in &peers {
+        writer.value(&[("upstream", upstream), ("peer", peer), ("state", state.name())], 1);
+    }
+    writer.begin(PEER_SINCE);
+    let since = snapshot.peers.iter().filter_map(|peer| Some(((&*peer.group, &*peer.peer), peer.since_s?)));
+    for ((upstream, peer), since_s) in since.collect::<BTreeMap<_, _>>() {
+        writer.value(&[("upstream", upstream), ("peer", peer)], since_s);
     }
     writer.begin(PEER_SOURCE);
     let named = snapshot.peers.iter().map(|peer| (&*peer.group, &*peer.peer, peer.source));

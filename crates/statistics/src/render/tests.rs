@@ -84,6 +84,7 @@ fn snapshot() -> Snapshot {
         state,
         connections,
         source: if peer == "10.0.0.2:80" { PeerSource::Order } else { PeerSource::File },
+        since_s: (peer == "10.0.0.2:80").then_some(1_700_000_000 + connections),
     };
     let check = |peer: &str, passed, failed, took_us| CheckNow {
         group: "blue".into(),

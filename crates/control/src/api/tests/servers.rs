@@ -54,6 +54,18 @@ async fn many_changes_are_one_commit_and_its_history_is_that_of_groups() {
     let history = api.get("/v1/switches/groups/history").await.done();
     assert_eq!(history["commits"][0]["kind"], "server");
     assert_eq!(history["commits"][0]["subjects"][0]["text"], "green: 127.0.0.1:2 removed");
+    for (query, found) in [
+        ("group=Green", 1),
+        ("group=blue", 0),
+        ("group=green&server=127.0.0.1:9", 1),
+        ("group=green&server=127.0.0.1:8", 0),
+    ] {
+        let part = api.get(&format!("/v1/switches/groups/history?{query}")).await.done();
+        assert_eq!(part["commits"].as_array().unwrap().len(), found, "{query}");
+    }
+    for path in ["groups/history?server=127.0.0.1:9", "live/history?group=green"] {
+        assert_eq!(api.get(&format!("/v1/switches/{path}")).await.code(), "bad_request", "{path}");
+    }
     assert_eq!(api.get("/v1/switches/groups/receipts/1").await.done()["servers"], receipt["servers"]);
     let undone = api.order("POST", "/v1/switches/groups/undo", json!({})).await.done();
     assert_eq!(undone["of"], 1);

@@ -44,8 +44,8 @@ pub use server::{
     ServerLookup, ServerOrigin, ServerParamsOrder, ServerSettings, ServersOrder,
 };
 pub use status::{
-    Certificate, Comparison, Connections, Group, HealthCheck, Judged, KeyTraffic, LastHealthCheck, Latency,
-    Peer, Side, Status, Traffic, Verdict,
+    Certificate, Comparison, Connections, FailingLookup, Group, HealthCheck, Judged, KeyTraffic,
+    LastHealthCheck, Latency, Peer, Side, Status, Traffic, Verdict,
 };
 pub use table::{
     CommitNote, Draining, Hold, HoldState, Key, KeyEntry, KeyPage, Overdue, Pending, StoreFault, Switch,

@@ -68,6 +68,10 @@ pub struct ServerLookup {
     /// As the configuration has it written.
     #[schema(example = "app.example.com:8080 resolve")]
     pub lookup: String,
+    /// Its line in the configuration, with all parameters.
+    #[serde(default)]
+    #[schema(example = "server app.example.com:8080 resolve weight=2;")]
+    pub line: String,
     /// How many servers the group has from there.
     pub servers: u64,
     /// How long ago it was last seen, in milliseconds. Missing if it was not since the start.
@@ -98,7 +102,8 @@ pub struct Server {
     pub said: Option<SaidOfServer>,
     /// `up`, `failed`, `checking`, `unhealthy`, `draining` or `down`.
     pub state: String,
-    /// Since when a health check has it so; absent if it was never otherwise.
+    /// Since when a health check has it so, or an order has it drained or down, in milliseconds since 1970; absent if it was never
+    /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
     /// Its health checks, each with its last result.

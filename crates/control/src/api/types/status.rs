@@ -3,7 +3,7 @@
 //! Owns the answers of `/v1/status` and `/v1/compare`. Must never give a mean without its percentiles, nor a value without
 //! its number of samples.
 
-use super::{StoreFault, Switch};
+use super::{ServerLookup, StoreFault, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -40,10 +40,22 @@ pub struct Status {
     /// The fault of the store of what orders say of servers, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_store_fault: Option<StoreFault>,
+    /// Where servers are looked up for groups, and that fails or is not believed: the last good sets stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing_lookups: Vec<FailingLookup>,
     /// The switches.
     pub switches: Vec<Switch>,
     /// The busiest keys of the switches.
     pub keys: Vec<KeyTraffic>,
+}
+
+/// A place where servers are looked up, and that fails or is not believed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FailingLookup {
+    /// The group.
+    pub group: String,
+    /// The place.
+    pub lookup: ServerLookup,
 }
 
 /// A certificate of the configuration.

@@ -17,7 +17,7 @@ async function read(name, parameters) {
   const question = JSON.stringify([name, parameters.before, parameters.key]);
   asked = question;
   try {
-    const found = await get(`v1/switches/${part(name)}/history`, { before: parameters.before, key: parameters.key, limit: PAGE });
+    const found = await get(`v1/switches/${part(name)}/history`, { before: parameters.before, [name === "groups" ? "group" : "key"]: parameters.key, limit: PAGE });
     if (asked !== question) return;
     [page, fault] = [found, null];
   } catch (problem) {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::info::GroupInfo;
+use crate::journal::{JournalEntry, JournalQuery};
+use engine::host::Level;
 use engine::modules::switch::GROUPS_NAME;
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -161,6 +163,15 @@ impl World {
         }
     }
 
+    /// The lines of the log about what is looked up, but those that only say which servers there are.
+    fn complaints(&self) -> Vec<String> {
+        let said = self.data_plane.ask(|workers| workers.said.clone()).into_iter();
+        let is_complaint = |level: Level, line: &str| {
+            level as u8 <= Level::Notice as u8 && (line.contains("app.test") || line.contains("\"app\""))
+        };
+        said.filter(|(level, line)| is_complaint(*level, line)).map(|(_, line)| line).collect()
+    }
+
     async fn group(&self) -> GroupInfo {
         self.control.groups(Some("app".into())).await.unwrap().groups.remove(0)
     }
@@ -217,6 +228,35 @@ async fn an_answer_that_changes_every_second_is_followed() {
         // Its second, the question and a busy machine.
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
+    world.control.stop();
+}
+
+#[tokio::test]
+async fn what_changes_is_one_line_of_the_journal_for_each_minute() {
+    let Some(server) = NameServer::start("app A 10.0.0.1") else { return };
+    let world = World::named(&server, "");
+    world.until(&["10.0.0.1:81"]).await;
+    let began_ms = now_ms();
+    for number in 2..7 {
+        server.set(&format!("app A 10.0.0.{number}"));
+        world.until(&[&format!("10.0.0.{number}:81")]).await;
+    }
+    let minutes = now_ms() / 60_000 - began_ms / 60_000 + 1;
+    // What has not been written yet is when the process ends.
+    let world = world.restart();
+    let query = || JournalQuery { kind: Some("discovered".into()), limit: 100, ..JournalQuery::default() };
+    let (mut entries, began) = (Vec::new(), Instant::now());
+    while entries.iter().map(|entry: &JournalEntry| entry.occurrence.count).sum::<u64>() < 5 {
+        assert!(began.elapsed() < PATIENCE, "{entries:?}");
+        entries = world.control.journal(query()).await.unwrap().0;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The first answer is of the minute in which it came.
+    assert!(entries.len() as u64 <= minutes + 1, "{minutes}: {entries:?}");
+    let mut at: Vec<u64> = entries.iter().map(|entry| entry.occurrence.time_ms / 60_000).collect();
+    at.dedup();
+    assert_eq!(at.len(), entries.len(), "two of one minute: {entries:?}");
+    assert!(entries.iter().all(|entry| entry.occurrence.subject.as_deref() == Some("app")), "{entries:?}");
     world.control.stop();
 }
 
@@ -293,9 +333,12 @@ async fn the_last_good_set_stays_while_the_answer_is_too_small() {
 async fn without_a_floor_an_empty_answer_is_believed() {
     let Some(server) = NameServer::start(TWO) else { return };
     let world = World::named(&server, "min_servers 0;");
-    world.until(&["10.0.0.1:81", "10.0.0.2:81"]).await;
-    server.set("other A 10.0.0.1");
-    world.until(&[]).await;
+    for records in ["other A 10.0.0.1", "app TXT \"no address\""] {
+        server.set(TWO);
+        world.until(&["10.0.0.1:81", "10.0.0.2:81"]).await;
+        server.set(records);
+        world.until(&[]).await;
+    }
     world.control.stop();
 }
 
@@ -310,6 +353,8 @@ async fn a_thousand_addresses_are_taken() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.published()[..2], ["10.1.0.1:81", "10.1.0.2:81"]);
+    world.until_said("None None").await;
+    assert_eq!(world.complaints(), Vec::<String>::new());
     world.control.stop();
 }
 
@@ -322,6 +367,12 @@ async fn a_lost_family_goes_and_the_other_stays() {
     world.until(&["10.0.0.1:81"]).await;
     server.set("app AAAA fd00::2");
     world.until(&["[fd00::2]:81"]).await;
+    world.until_said("None None").await;
+    assert_eq!(world.complaints(), Vec::<String>::new());
+    // What is said is found by this test.
+    server.fail();
+    world.until_said("Server failure").await;
+    assert_ne!(world.complaints(), Vec::<String>::new());
     world.control.stop();
 }
 

@@ -389,3 +389,67 @@ async fn servers_that_lead_back_to_this_server_are_not_used() {
     order(&control, "green remove 127.0.0.1:7010").await.unwrap();
     control.stop();
 }
+
+#[tokio::test]
+async fn a_history_is_that_of_a_group_or_of_one_server() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    for lines in [
+        "green add 127.0.0.1:9",
+        "blue add 127.0.0.1:9; green drain 127.0.0.1:9",
+        "blue set 127.0.0.1:1 weight=2",
+        "green add 127.0.0.1:91",
+        "green up 127.0.0.1:9",
+    ] {
+        order(&control, lines).await.unwrap();
+    }
+    for (group, server, revisions) in [
+        ("green", None, &[5, 4, 2, 1][..]),
+        ("BLUE", None, &[3, 2]),
+        ("gree", None, &[]),
+        ("green", Some("127.0.0.1:9"), &[5, 2, 1]),
+        ("green", Some("127.0.0.1:91"), &[4]),
+        ("blue", Some("127.0.0.1:91"), &[]),
+    ] {
+        let filter =
+            Filter { group: Some(switch::GroupFilter::new(group, server)), limit: 9, ..Filter::default() };
+        let read = |filter: Filter| {
+            let control = control.clone();
+            async move {
+                let found = control.history(GROUPS_NAME, filter).await.unwrap();
+                found.iter().map(|commit| commit.revision).collect::<Vec<_>>()
+            }
+        };
+        assert_eq!(read(filter.clone()).await, revisions, "{group} {server:?}");
+        // Page by page.
+        let first = read(Filter { limit: 1, ..filter.clone() }).await;
+        let rest = read(Filter { before_revision: first.first().copied(), ..filter }).await;
+        assert_eq!([first, rest].concat(), revisions, "{group} {server:?}");
+    }
+    // Without a port it is 80, and the file may write it so.
+    assert!(
+        switch::GroupFilter::new("green", Some("127.0.0.1"))
+            != switch::GroupFilter::new("green", Some("127.0.0.1:80"))
+    );
+    let info = control.groups(Some("green".into())).await.unwrap();
+    assert!(info.groups[0].out_since.is_empty(), "it is up again");
+    control.stop();
+}
+
+#[tokio::test]
+async fn a_server_is_out_since_the_order_that_took_it_out() {
+    let folder = folder();
+    let (control, _) = start(folder.path(), "");
+    order(&control, "green add 127.0.0.1:9").await.unwrap();
+    for lines in ["drain", "up", "down", "set", "drain"] {
+        let params = if lines == "set" { " weight=3" } else { "" };
+        order(&control, &format!("green {lines} 127.0.0.1:9{params}")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    let filter = Filter { limit: 9, ..Default::default() };
+    let history = control.history(GROUPS_NAME, filter).await.unwrap();
+    let down = history.iter().find(|commit| commit.revision == 4).unwrap();
+    let info = control.groups(Some("green".into())).await.unwrap();
+    assert_eq!(info.groups[0].out_since.get("127.0.0.1:9"), Some(&down.time_ms));
+    control.stop();
+}

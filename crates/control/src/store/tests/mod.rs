@@ -181,8 +181,15 @@ fn a_part_of_the_history_is_the_same_in_a_file_and_in_memory() {
             for (limit, max_changes) in [(100, usize::MAX), (3, usize::MAX), (100, 1), (100, 40), (2, 5)] {
                 for with_keys in [true, false] {
                     let key = name.map(key);
-                    let filter =
-                        Filter { key, before_revision, after_revision, limit, max_changes, with_keys };
+                    let page = Filter {
+                        before_revision,
+                        after_revision,
+                        limit,
+                        max_changes,
+                        with_keys,
+                        ..Filter::default()
+                    };
+                    let filter = Filter { key, ..page };
                     let found = writer.store.history(&filter).unwrap();
                     assert_eq!(found, memory.history(&filter).unwrap(), "{filter:?}");
                     compared += usize::from(!found.is_empty());

@@ -2,7 +2,7 @@
 //!
 //! Owns how a block's text becomes a [`GroupSpec`]. Must never judge what a peer is worth while it serves.
 
-use super::lookup::LookUp;
+use super::lookup::{LookUp, line_of};
 use super::{GroupEntry, Url, define, entry, host_not_found, resolve};
 use crate::config::{Builder, invalid_parameter, invalid_value, once};
 use crate::directive::{Args, Contexts, Directive};
@@ -460,7 +460,7 @@ fn server(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         down: parameters.down,
         ..PeerSpec::new(word.text().to_string(), Address::Unix(PathBuf::new()))
     };
-    let (source, addresses) = match parameters.look_up.source(word, &url, template.clone())? {
+    let (source, addresses) = match parameters.look_up.source(word, &url, template.clone(), &line_of(d))? {
         Some(source) => (Some(source), Vec::new()),
         None => (None, addresses(b, word, &url)?),
     };

@@ -71,6 +71,8 @@ pub struct Source {
     pub place: Place,
     /// The line, for people and for what is kept of it: `app.test:8080 resolve`.
     pub text: Box<str>,
+    /// The line as it is written, with all of its parameters: `server app.test:8080 resolve weight=2;`.
+    pub line: Box<str>,
     /// The parameters of its line. The port of its address is that of the servers found there, if they have none.
     pub template: PeerSpec,
 }

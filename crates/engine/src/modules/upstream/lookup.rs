@@ -89,6 +89,7 @@ impl LookUp {
         word: &Word,
         url: &Url<'_>,
         template: PeerSpec,
+        line: &str,
     ) -> Result<Option<Source>, Diagnostic> {
         let text = word.text();
         let fault =
@@ -126,6 +127,7 @@ impl LookUp {
         Ok(Some(Source {
             place: Place::Name(place),
             text: said.into(),
+            line: line.into(),
             template: PeerSpec { address, ..template },
         }))
     }
@@ -157,9 +159,16 @@ fn servers(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
         }
     }
     let template = PeerSpec::new("", Address::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))));
-    let source = Source { place, text: format!("servers {text}").into(), template };
+    let source = Source { place, text: format!("servers {text}").into(), line: line_of(d).into(), template };
     entry(b, d)?.discovery.sources.push(source);
     Ok(())
+}
+
+/// Returns a directive as it is written.
+pub(super) fn line_of(d: &conf::Directive) -> String {
+    let words = std::iter::once(&d.name).chain(&d.args).map(|word| word.text().to_string());
+    let written: Vec<String> = words.map(|word| conf::written(&word).into_owned()).collect();
+    format!("{};", written.join(" "))
 }
 
 /// Parses a URL of a directive, and finds the addresses of its host.

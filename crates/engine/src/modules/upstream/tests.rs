@@ -291,3 +291,23 @@ fn a_group_is_found_by_a_variable_s_value() {
     assert_eq!(found("10.0.0.2"), Some(3));
     assert_eq!(found("10.0.0.2:80"), Some(3));
 }
+
+#[test]
+fn a_line_that_says_where_servers_are_is_kept_as_it_is_written() {
+    let lines = [
+        "server app.test:8080 resolve weight=2 max_fails=3;",
+        "server app.test service=http backup resolve;",
+        "servers \"file=/run/a b;{.servers\" interval=2s;",
+        "servers \"http=http://127.0.0.1:8500/x?a=$b\" timeout=1s;",
+    ];
+    let kept = |lines: &[&str]| -> Vec<String> {
+        let text = format!("resolver 127.0.0.1; upstream a {{ server 127.0.0.1:1; {} }}", lines.join(" "));
+        let groups = groups(&text);
+        groups[0].discovery.sources.iter().map(|source| source.line.to_string()).collect()
+    };
+    let first = kept(&lines);
+    assert_eq!(first, lines);
+    // Written otherwise, they mean the same.
+    let others = ["server 'app.test:8080'  resolve weight=2 max_fails=3 ;", lines[1], lines[2], lines[3]];
+    assert_eq!(kept(&others), lines);
+}
