@@ -58,7 +58,7 @@ pub enum EventKind {
     Unconfirmed {
         /// Its revision.
         revision: u64,
-        /// What is left of its window, in milliseconds.
+        /// The time left of its window, in milliseconds.
         left_ms: u64,
         /// The length of its window, in milliseconds.
         window_ms: u64,
@@ -134,7 +134,7 @@ pub enum EventKind {
         to: Health,
         /// The check.
         check: String,
-        /// What it found.
+        /// The result.
         reason: String,
     },
     /// A commit could not be stored, or the store could not be read.

@@ -17,9 +17,9 @@ const IN: u16 = 1;
 /// The record that makes a name an alias of another.
 const CNAME: u16 = 5;
 
-/// What is asked for.
+/// The type of the wanted records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordType {
     /// IPv4.
     A = 1,
     /// IPv6.
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 /// A query, ready to be sent.
 #[derive(Debug)]
 pub(super) struct Query {
-    kind: Kind,
+    kind: RecordType,
     /// The message after its length in two octets, as it goes over TCP (RFC 1035, section 4.2.2).
     framed: Vec<u8>,
 }
@@ -84,7 +84,7 @@ impl Default for Answer {
 
 impl Query {
     /// Returns a query with this number, for a name without the root's dot. There is none for what cannot be a name.
-    pub(super) fn new(id: u16, name: &[u8], kind: Kind) -> Option<Query> {
+    pub(super) fn new(id: u16, name: &[u8], kind: RecordType) -> Option<Query> {
         // Each dot becomes the length of what follows it; the first length and the root's are new.
         let name_length = name.len() + 2;
         if name_length > MAX_NAME {
@@ -151,7 +151,7 @@ impl Query {
 
 /// Reads the answer section. As in nginx, addresses count whatever their name: the server has followed the
 /// chain of names from the one in the question.
-fn read_records(message: &[u8], at: usize, records: u16, kind: Kind) -> Option<Answer> {
+fn read_records(message: &[u8], at: usize, records: u16, kind: RecordType) -> Option<Answer> {
     let mut reader = Reader { message, at };
     let mut answer = Answer::default();
     for _ in 0..records {
@@ -172,9 +172,13 @@ fn read_records(message: &[u8], at: usize, records: u16, kind: Kind) -> Option<A
             answer.alias = Some(Reader { message, at: start }.name()?);
         } else if record == kind as u16 {
             match kind {
-                Kind::A => answer.addresses.push(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).into()),
-                Kind::Aaaa => answer.addresses.push(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).into()),
-                Kind::Srv => {
+                RecordType::A => {
+                    answer.addresses.push(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).into())
+                }
+                RecordType::Aaaa => {
+                    answer.addresses.push(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).into())
+                }
+                RecordType::Srv => {
                     let mut fields = Reader { message, at: start };
                     let (priority, weight, port) = (fields.u16()?, fields.u16()?, fields.u16()?);
                     // A name that is no text is no host name.

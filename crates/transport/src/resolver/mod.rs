@@ -19,7 +19,7 @@ use cache::{Found, Names};
 use engine::modules::core::Resolver;
 pub use fault::ResolveFault;
 pub use message::ServiceRecord;
-use message::{Answer, Kind, Query};
+use message::{Answer, Query, RecordType};
 use name::{LONGEST_HOLD_MS, MAX_ALIASES, canonical};
 use random::Random;
 use std::borrow::Cow;
@@ -37,7 +37,7 @@ pub use uncached::{AddressFamily, DnsAnswer, UncachedResolver};
 const HELD_NAMES: usize = 10_000;
 
 /// The outcome of a query.
-type Outcome = Result<Rc<Found>, ResolveFault>;
+type LookupResult = Result<Rc<Found>, ResolveFault>;
 
 /// A thread's name servers, with their answers. One `resolver` line is one directory, and equal lines share one, before and
 /// after a reload.
@@ -87,7 +87,7 @@ impl Resolvers {
 }
 
 /// Receives the outcome of a query.
-type Answering = watch::Receiver<Option<Outcome>>;
+type Answering = watch::Receiver<Option<LookupResult>>;
 
 /// The name servers of one `resolver` line, their open queries, and their answers.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Directory {
     }
 
     /// Waits for the name servers to answer. All who want the same name meanwhile wait for the same answer.
-    async fn asked_outcome(self: &Rc<Self>, name: &[u8]) -> Outcome {
+    async fn asked_outcome(self: &Rc<Self>, name: &[u8]) -> LookupResult {
         let already = self.asked.borrow().get(name).cloned();
         let mut outcome = match already {
             Some(outcome) => outcome,
@@ -144,12 +144,12 @@ impl Directory {
         }
     }
 
-    fn begin(self: &Rc<Self>, name: &[u8]) -> Result<watch::Receiver<Option<Outcome>>, ResolveFault> {
+    fn begin(self: &Rc<Self>, name: &[u8]) -> Result<watch::Receiver<Option<LookupResult>>, ResolveFault> {
         // As in nginx, a name that cannot be asked for does not exist.
         let query =
             |kind| Query::new(self.random.next() as u16, name, kind).ok_or(ResolveFault::HostNotFound);
-        let v4 = self.spec.ipv4.then(|| query(Kind::A)).transpose()?;
-        let v6 = self.spec.ipv6.then(|| query(Kind::Aaaa)).transpose()?;
+        let v4 = self.spec.ipv4.then(|| query(RecordType::A)).transpose()?;
+        let v6 = self.spec.ipv6.then(|| query(RecordType::Aaaa)).transpose()?;
         let (sender, outcome) = watch::channel(None);
         let name: Rc<[u8]> = name.into();
         self.asked.borrow_mut().insert(Rc::clone(&name), outcome.clone());
@@ -164,7 +164,7 @@ impl Directory {
         name: Rc<[u8]>,
         v4: Option<Query>,
         v6: Option<Query>,
-        sender: watch::Sender<Option<Outcome>>,
+        sender: watch::Sender<Option<LookupResult>>,
     ) {
         let servers = &*self.spec.servers;
         let first = self.next_server.get();
@@ -186,7 +186,7 @@ impl Directory {
     }
 
     /// Combines both answers; the result is held for as long as they allow.
-    fn conclude(&self, name: Rc<[u8]>, v4: Answer, v6: Answer) -> Outcome {
+    fn conclude(&self, name: Rc<[u8]>, v4: Answer, v6: Answer) -> LookupResult {
         let ttl_s = v4.ttl_s.min(v6.ttl_s);
         let found = Rc::new(Found::new(v4, v6).ok_or(ResolveFault::HostNotFound)?);
         // `valid=0` means none in nginx.

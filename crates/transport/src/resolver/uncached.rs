@@ -4,7 +4,7 @@
 
 use super::ask::ask;
 use super::fault::ResolveFault;
-use super::message::{Answer, Kind, Query, ServiceRecord};
+use super::message::{Answer, Query, RecordType, ServiceRecord};
 use super::name::{LONGEST_HOLD_MS, MAX_ALIASES, canonical};
 use super::random::Random;
 use engine::modules::core::Resolver;
@@ -65,8 +65,8 @@ impl UncachedResolver {
         family: AddressFamily,
     ) -> Result<DnsAnswer<Vec<IpAddr>>, ResolveFault> {
         let kind = match family {
-            AddressFamily::V4 => Kind::A,
-            AddressFamily::V6 => Kind::Aaaa,
+            AddressFamily::V4 => RecordType::A,
+            AddressFamily::V6 => RecordType::Aaaa,
         };
         let answer = self.answer(host, kind).await?;
         let holds = self.holds(&answer, answer.addresses.is_empty());
@@ -78,13 +78,13 @@ impl UncachedResolver {
     /// # Errors
     /// As for [`UncachedResolver::addresses`].
     pub async fn services(&self, name: &str) -> Result<DnsAnswer<Vec<ServiceRecord>>, ResolveFault> {
-        let answer = self.answer(name, Kind::Srv).await?;
+        let answer = self.answer(name, RecordType::Srv).await?;
         let holds = self.holds(&answer, answer.services.is_empty());
         Ok(DnsAnswer { value: answer.services, holds })
     }
 
     /// Asks for a name, and for what it is an alias of.
-    async fn answer(&self, name: &str, kind: Kind) -> Result<Answer, ResolveFault> {
+    async fn answer(&self, name: &str, kind: RecordType) -> Result<Answer, ResolveFault> {
         let mut name = canonical(name);
         let mut ttl_s = u32::MAX;
         for _ in 0..=MAX_ALIASES {

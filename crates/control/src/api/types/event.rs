@@ -59,7 +59,7 @@ pub enum Happening {
     Unconfirmed {
         /// Its revision.
         revision: u64,
-        /// What is left of its window, in milliseconds.
+        /// The time left of its window, in milliseconds.
         left_ms: u64,
         /// The length of its window, in milliseconds.
         window_ms: u64,
@@ -113,7 +113,7 @@ pub enum Happening {
         key: String,
         /// The actor of the hold.
         actor: String,
-        /// What becomes of the key's requests.
+        /// The handling of the key's requests.
         then: HoldThen,
         /// The number of requests that waited.
         waiting: u64,
@@ -144,7 +144,7 @@ pub enum Happening {
         to: String,
         /// The check: `GET /health`.
         check: String,
-        /// What it found: `answered 503`.
+        /// The result: `answered 503`.
         reason: String,
     },
     /// A commit could not be stored, or the store could not be read.

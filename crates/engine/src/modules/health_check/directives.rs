@@ -11,7 +11,7 @@ use conf::{Diagnostic, Span, Word};
 
 /// Where a `health_check` is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CheckPlace {
     /// In an `upstream {}`.
     Group(usize),
     /// In a location: the number of its scope.
@@ -21,7 +21,7 @@ pub(super) enum Place {
 /// A `health_check` as it is written.
 #[derive(Clone, Debug)]
 pub struct CheckDraft {
-    pub(super) place: Place,
+    pub(super) place: CheckPlace,
     pub(super) span: Span,
     pub(super) rules: CheckRules,
     /// The URI of a GET; without one, a connection is enough.
@@ -112,8 +112,8 @@ const PARAMETERS: [&str; 14] = [
 
 fn health_check(b: &mut Builder<'_>, d: &conf::Directive) -> Result<(), Diagnostic> {
     let place = match upstream::being_read(b) {
-        Some(group) => Place::Group(group),
-        None => Place::Location(b.scope_index()),
+        Some(group) => CheckPlace::Group(group),
+        None => CheckPlace::Location(b.scope_index()),
     };
     let mut reading = Reading {
         check: CheckDraft {

@@ -20,7 +20,7 @@ use crate::probe::{
 };
 use crate::template::Part;
 use conf::{Diagnostic, Span};
-use directives::Place;
+use directives::CheckPlace;
 use std::sync::Arc;
 
 /// The settings of health checks, before the whole text is read and after.
@@ -141,14 +141,14 @@ fn probe_tls(settings: &ProxySettings, scope: usize) -> ProbeTls {
 fn add(b: &mut Builder<'_>, check: &CheckDraft) -> Result<(), Diagnostic> {
     let expected = expected(b, check)?;
     match check.place {
-        Place::Group(number) => {
+        CheckPlace::Group(number) => {
             let tls = b.draft.groups[number].tls.of(check.scheme);
             b.draft.http.health.tls_at_http |= tls == Some(ProbeTls::AT_HTTP);
             let over_http2 = check.port.is_none() && b.draft.groups[number].tls.http2;
             let spec = spec(b, check, (number, 0), tls, over_http2, &expected);
             push(b, number, spec);
         }
-        Place::Location(scope) => {
+        CheckPlace::Location(scope) => {
             let settings = serving(&b.draft.scopes[scope].settings);
             let Some(pass) = settings.pass.clone() else {
                 return Err(Diagnostic::error(check.span, "health_check in a location without proxy_pass")

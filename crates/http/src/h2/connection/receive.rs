@@ -3,7 +3,7 @@
 use super::faults::{CLOSED, ON_ITSELF, WRONG_LENGTH};
 use super::received::{ReadContext, ReceiveStep, Received};
 use super::send::LAST_PING;
-use super::state::{GoingAway, H2Connection, PartialData, Side, Stage};
+use super::state::{GoingAway, H2Connection, OpeningStage, PartialData, Side};
 use super::streams::{Closed, ResponseState};
 use crate::h2::error::{ConnectionFault, ErrorCode};
 use crate::h2::frame::{
@@ -28,7 +28,7 @@ impl H2Connection {
     /// # Errors
     /// The connection is over: [`H2Connection::fail`] says so to the peer.
     pub fn receive(&mut self, input: &[u8], cx: &mut ReadContext<'_>) -> Result<ReceiveStep> {
-        if self.stage == Stage::Preface {
+        if self.stage == OpeningStage::Preface {
             return self.receive_preface(input);
         }
         if self.data.is_some() {
@@ -82,18 +82,18 @@ impl H2Connection {
         if here < PREFACE.len() {
             return step(0, Received::Partial);
         }
-        self.stage = Stage::Settings;
+        self.stage = OpeningStage::Settings;
         step(here, Received::Nothing)
     }
 
     /// Checks whether a frame may come now at all (RFC 9113 §3.4, §6.10).
     fn check_order(&mut self, header: FrameHeader) -> Result<()> {
-        if self.stage == Stage::Settings {
+        if self.stage == OpeningStage::Settings {
             // As in nginx, the acknowledgement of ours will do.
             if header.kind != FrameKind::Settings {
                 return Err(ConnectionFault::protocol("did not begin with a SETTINGS frame"));
             }
-            self.stage = Stage::Open;
+            self.stage = OpeningStage::Open;
         }
         let is_continuation = header.kind == FrameKind::Continuation;
         match &self.block {

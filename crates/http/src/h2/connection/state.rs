@@ -14,9 +14,9 @@ pub(super) enum Side {
     Client,
 }
 
-/// How far a connection is.
+/// The progress of a connection's opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum OpeningStage {
     /// The preface has not come.
     Preface,
     /// The first SETTINGS frame has not come.
@@ -61,7 +61,7 @@ pub(super) enum GoingAway {
 #[derive(Debug)]
 pub struct H2Connection {
     pub(super) side: Side,
-    pub(super) stage: Stage,
+    pub(super) stage: OpeningStage,
     pub(super) limits: H2Limits,
     pub(super) decoder: HpackDecoder,
     pub(super) streams: StreamTable,
@@ -107,7 +107,7 @@ impl H2Connection {
                 (setting::MAX_HEADER_LIST_SIZE, u32::try_from(limits.max_list_bytes).unwrap_or(u32::MAX)),
             ],
         );
-        H2Connection::begin(Side::Server, Stage::Preface, limits, control)
+        H2Connection::begin(Side::Server, OpeningStage::Preface, limits, control)
     }
 
     /// Creates the client's side of a connection; its preface is in [`H2Connection::control`].
@@ -117,10 +117,10 @@ impl H2Connection {
             &mut control,
             &[(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, limits.initial_window)],
         );
-        H2Connection::begin(Side::Client, Stage::Settings, limits, control)
+        H2Connection::begin(Side::Client, OpeningStage::Settings, limits, control)
     }
 
-    fn begin(side: Side, stage: Stage, limits: H2Limits, mut control: Vec<u8>) -> H2Connection {
+    fn begin(side: Side, stage: OpeningStage, limits: H2Limits, mut control: Vec<u8>) -> H2Connection {
         frame::write_window_update(&mut control, 0, MAX_BUFFERED - INITIAL_WINDOW);
         H2Connection {
             side,

@@ -440,7 +440,7 @@ fn directories_of_removed_lines_are_dropped() {
 
 #[test]
 fn arbitrary_replies_are_read_without_a_fault() {
-    let query = Query::new(7, b"a.test", Kind::A).unwrap();
+    let query = Query::new(7, b"a.test", RecordType::A).unwrap();
     let whole = reply(query.datagram(), 0, &[cname("b.test", 60), a(1, 60), aaaa(2, 60)]);
     let mut random = 1_u64;
     let mut answers = 0;
