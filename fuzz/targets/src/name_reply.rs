@@ -20,32 +20,32 @@ mod fault {
 #[path = "../../../crates/transport/src/resolver/message.rs"]
 mod message;
 
-use message::{Kind, Query, Reply};
+use message::{Query, RecordType, Reply};
 
 pub(crate) fn check(data: &[u8]) {
     let Some((choice, reply)) = data.split_first() else { return };
     let kind = match choice & 1 {
         // No reply of an input has room for so many records.
-        _ if *choice >= 0xf0 => Kind::Srv,
-        0 => Kind::A,
-        _ => Kind::Aaaa,
+        _ if *choice >= 0xf0 => RecordType::Srv,
+        0 => RecordType::A,
+        _ => RecordType::Aaaa,
     };
     let asked = Query::new(0x1234, b"a.example", kind).expect("a name");
     // Bytes as they are, and bytes that follow a header and the question, so that there is a way behind them.
     let mut behind = asked.datagram().to_vec();
     behind[2..4].copy_from_slice(&[0x81, 0x80]);
-    let count = if kind == Kind::Srv { choice & 15 } else { choice >> 1 };
+    let count = if kind == RecordType::Srv { choice & 15 } else { choice >> 1 };
     behind[6..8].copy_from_slice(&[0, count]);
     behind.extend_from_slice(reply);
     for bytes in [reply, &behind] {
         if let Some(Reply::Answer(answer)) = asked.read(bytes) {
-            let each = if kind == Kind::A { 4 } else { 16 };
+            let each = if kind == RecordType::A { 4 } else { 16 };
             assert!(answer.addresses.len() * (each + 11) <= bytes.len(), "more addresses than bytes");
             assert!(answer.addresses.iter().all(|address| matches!(
                 (address, kind),
-                (IpAddr::V4(_), Kind::A) | (IpAddr::V6(_), Kind::Aaaa)
+                (IpAddr::V4(_), RecordType::A) | (IpAddr::V6(_), RecordType::Aaaa)
             )));
-            assert!(answer.services.is_empty() || kind == Kind::Srv);
+            assert!(answer.services.is_empty() || kind == RecordType::Srv);
             assert!(answer.services.len() * (7 + 11) <= bytes.len(), "more servers than bytes");
             for service in &answer.services {
                 let target = service.target.as_bytes();
