@@ -169,7 +169,7 @@ async fn promise_11_a_hold_that_expires_refuses_until_a_newer_order() {
 async fn promise_11_a_hold_that_expires_can_release() {
     let folder = folder();
     let first = Running::start(folder.path());
-    first.hold(after(40, HoldThen::Release)).await;
+    first.hold(after(1_000, HoldThen::Release)).await;
     let mut ticket = first.tables().holds[0].admit(0, 0).unwrap();
     until("it is released", || first.phase().is_none()).await;
     assert_eq!(ticket.poll(1, Waker::noop()), HoldState::Go);
