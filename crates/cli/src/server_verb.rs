@@ -256,9 +256,9 @@ fn text(group: &ServerGroup) -> String {
         let mut table = Table::new(&heads.iter().copied().filter(is_shown).collect::<Vec<_>>());
         for server in &group.servers {
             let said = match (&server.said, server.source) {
-                (Some(said), ServerOrigin::Order) => format!("added by {}", by(said)),
-                (Some(said), ServerOrigin::File) => format!("file, and {}", by(said)),
-                (Some(said), ServerOrigin::Discovered) => format!("discovered, and {}", by(said)),
+                (Some(said), ServerOrigin::Order) => format!("added, last order by {}", by(said)),
+                (Some(said), ServerOrigin::File) => format!("file, last order by {}", by(said)),
+                (Some(said), ServerOrigin::Discovered) => format!("discovered, last order by {}", by(said)),
                 (None, ServerOrigin::Discovered) => "discovered".to_owned(),
                 (None, _) => "file".to_owned(),
             };
@@ -436,8 +436,8 @@ mod tests {
         for part in [
             "green: 4 servers, used by switch \"live\"\n",
             "draining",
-            "file, and anna at revision 7",
-            "added by ben at revision 8",
+            "file, last order by anna at revision 7",
+            "added, last order by ben at revision 8",
             "discovered\n",
             "  app.test resolve: 1 server, seen 12 s ago\n    fails: 2: Server failure\n    the last answer is not believed: it would leave 0 of 1 servers\n",
             "  servers file=/a: 0 servers, not seen since the start\n",

@@ -239,6 +239,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
         "" => "it is empty".to_owned(),
         DYNAMIC => "\"targets … dynamic\" means all of them".to_owned(),
         "default" => "it means that a key has no entry".to_owned(),
+        "." | ".." => "it would climb in the path of a URL".to_owned(),
         name if name.len() > MAX_NAME => format!("it is longer than {MAX_NAME} bytes"),
         name if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
             "names of groups are compared without regard to case, and this one has capitals".to_owned()
@@ -323,6 +324,7 @@ mod tests {
             "dynamic",
             "default",
             "Green",
+            "..",
             "a b",
             "a=b",
             "a/b",

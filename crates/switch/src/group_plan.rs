@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::group::{base, check_name, configured, is_removal};
+use crate::group_checks::{bad_order, check_groups};
 use crate::server::{FORGOTTEN_SUBJECT, GROUP_SUBJECT, SERVER_SUBJECT, server_address, subject_name};
-use crate::server_plan::{bad_address, bad_order, check_groups, check_params, of_server, shown};
+use crate::server_plan::{bad_address, check_params, of_server, shown};
 use crate::{
     Code, GroupOrder, GroupUse, GroupVerb, MadeGroup, Refusal, Rules, ServerEntry, ServerParams,
     SubjectChange, Subjects, Table,

@@ -17,6 +17,7 @@ mod boot_time;
 mod commit;
 mod default;
 mod group;
+mod group_checks;
 mod group_plan;
 mod hold;
 mod key;

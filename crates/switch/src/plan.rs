@@ -10,8 +10,8 @@ use hashbrown::HashSet;
 
 use crate::{
     Action, BootTime, Change, ClockReading, Code, Commit, CommitKind, Details, Expected, Hash, Key, Meta,
-    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default, group_plan,
-    server_plan, subject_undo,
+    Order, Pending, Refusal, Route, Rules, SubjectChange, Table, Undoing, UndoneKey, default, group_checks,
+    group_plan, server_plan, subject_undo,
 };
 
 /// Longest actor and idempotency key, bytes.
@@ -122,7 +122,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
             revert(table, undoing, pending, &mut left_alone)?
         }
         Action::Servers(orders) => {
-            subjects = server_plan::set(table, rules, orders, order.meta.force)?;
+            subjects = server_plan::set(table, rules, orders, order.meta.force, pending)?;
             (CommitKind::Server, Vec::new())
         }
         Action::Group(order) => {
@@ -142,7 +142,7 @@ pub fn plan(table: &Table, rules: &Rules, order: &Order, pending: &[Pending]) ->
     Ok(Plan {
         revision: table.revision() + 1,
         targets: served(&default, &changes, &subjects),
-        enlisted: server_plan::enlisted(table, rules, &subjects),
+        enlisted: group_checks::enlisted(table, rules, &subjects),
         left_alone,
         default,
         // A confirmation or a revert settles a commit even if no key changes.

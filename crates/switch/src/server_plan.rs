@@ -3,15 +3,15 @@
 //! Owns the refusals that depend on the groups. Must never look at anything but the configuration's groups and the table.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::group::{all_groups, base, configured, find_group, gone_group, is_removal};
-use crate::server::{GROUP_SUBJECT, PIN, SERVER_SUBJECT, named_server, server_address, subject_name};
+use crate::group::{all_groups, gone_group};
+use crate::group_checks::{bad_order, check_groups, check_windows, group};
+use crate::server::{PIN, SERVER_SUBJECT, named_server, server_address, subject_name};
 use crate::{
-    BaseGroup, BaseServer, Code, Details, EffectiveGroup, MadeGroup, OverlayServer, Refusal, Rules,
-    ServerEntry, ServerOrder, ServerParams, ServerSource, ServerVerb, SubjectChange, Subjects, Table,
-    apply_overlay, overlay_of,
+    BaseGroup, BaseServer, Code, Details, OverlayServer, Pending, Refusal, Rules, ServerEntry, ServerOrder,
+    ServerParams, ServerSource, ServerVerb, SubjectChange, Subjects, Table, apply_overlay, overlay_of,
 };
 
 /// What an order says of servers, by group and server, while it is planned.
@@ -28,6 +28,7 @@ pub(crate) fn set(
     rules: &Rules,
     orders: &[ServerOrder],
     force: bool,
+    pending: &[Pending],
 ) -> Result<Vec<SubjectChange>, Refusal> {
     if orders.is_empty() {
         return Err(bad_order("it names no server", "name at least one, or reset the whole group"));
@@ -38,6 +39,9 @@ pub(crate) fn set(
     }
     let changes = draft.changes();
     check_groups(table, rules, &changes, force)?;
+    if !force {
+        check_windows(table, rules, &changes, pending)?;
+    }
     Ok(changes)
 }
 
@@ -156,32 +160,6 @@ fn changed(
     Ok(entry)
 }
 
-/// Returns the group of this name as it is after these changes.
-fn group<'r>(
-    table: &Table,
-    rules: &'r Rules,
-    changes: &[SubjectChange],
-    name: &str,
-) -> Result<Cow<'r, BaseGroup>, Refusal> {
-    let is_own =
-        |change: &&SubjectChange| change.subject == GROUP_SUBJECT && change.name.eq_ignore_ascii_case(name);
-    let found = match changes.iter().find(is_own).filter(|_| configured(rules, name).is_none()) {
-        Some(own) => {
-            let made = own.after.as_deref().map(MadeGroup::parse);
-            made.map(|made| Cow::Owned(base(rules, &own.name, &made)))
-        }
-        None => find_group(rules, table.subjects(), name),
-    };
-    let found = found.ok_or_else(|| Refusal::unknown_group(rules, table.subjects(), name))?;
-    if found.name.contains(' ') {
-        return Err(bad_order(
-            "the name of its group has a blank",
-            "change such a group in the configuration",
-        ));
-    }
-    Ok(found)
-}
-
 /// Returns the name of a server: as the configuration has it written, or its address.
 fn identity(
     group: &BaseGroup,
@@ -221,95 +199,6 @@ pub(crate) fn check_params(group: &BaseGroup, server: &str, params: &ServerParam
         ));
     }
     Ok(())
-}
-
-/// Checks the groups as they would be after these changes.
-pub(crate) fn check_groups(
-    table: &Table,
-    rules: &Rules,
-    changes: &[SubjectChange],
-    force: bool,
-) -> Result<(), Refusal> {
-    for name in changed_groups(changes) {
-        let of_group = changes.iter().find(|change| change.subject == GROUP_SUBJECT && change.name == name);
-        if of_group.is_some_and(is_removal) && configured(rules, name).is_none() {
-            continue;
-        }
-        let of_servers = || {
-            let of_server =
-                |change: &&SubjectChange| named_server(&change.name).map(|(group, _)| group) == Some(name);
-            changes.iter().filter(|change| change.subject == SERVER_SUBJECT).filter(of_server)
-        };
-        // What is said of the servers of a group that is gone may be forgotten.
-        let is_gone = gone_group(rules, table.subjects(), name).is_some() && of_group.is_none();
-        if is_gone && of_servers().all(|change| change.after.is_none()) {
-            continue;
-        }
-        let group = &*group(table, rules, changes, name)?;
-        let before = match of_group {
-            Some(new) if new.before.is_none() => EffectiveGroup::default(),
-            _ => effective(table, group, &[]),
-        };
-        let after = effective(table, group, changes);
-        let weights = |of: &EffectiveGroup| {
-            of.servers.iter().map(|one| u64::from(one.params.weight.unwrap_or(1))).sum::<u64>()
-        };
-        if let Some(max) = group.max_weights
-            && weights(&after) > max.max(weights(&before))
-        {
-            return Err(Refusal::new(
-                Code::BadServer,
-                format!(
-                    "invalid weight: the weights of group \"{}\" would come to {}; its ring takes at most {max}",
-                    group.name,
-                    weights(&after)
-                ),
-                "use smaller weights: only their proportions count",
-            ));
-        }
-        if !force && !group.users.is_empty() && before.is_usable() && !after.is_usable() {
-            return Err(group_emptied(group));
-        }
-    }
-    Ok(())
-}
-
-/// Returns the servers of a group after these changes.
-fn effective(table: &Table, group: &BaseGroup, changes: &[SubjectChange]) -> EffectiveGroup {
-    let mut overlay = overlay_of(table.subjects(), &group.name);
-    for change in changes.iter().filter(|change| change.subject == SERVER_SUBJECT) {
-        let Some((name, server)) = named_server(&change.name) else { continue };
-        if !group.name.eq_ignore_ascii_case(name) {
-            continue;
-        }
-        overlay.retain(|said| said.name != server);
-        overlay.extend(change.after.as_deref().map(|says| OverlayServer {
-            name: server.to_owned(),
-            entry: ServerEntry::parse(says),
-            revision: 0,
-        }));
-    }
-    apply_overlay(&group.servers, &overlay)
-}
-
-/// Returns the names of the groups that changes are of, each once.
-fn changed_groups(changes: &[SubjectChange]) -> BTreeSet<&str> {
-    let servers = changes.iter().filter(|change| change.subject == SERVER_SUBJECT);
-    servers.filter_map(|change| Some(named_server(&change.name)?.0)).collect()
-}
-
-/// Returns the servers that get requests by these changes and got none before: group and server.
-pub(crate) fn enlisted(table: &Table, rules: &Rules, changes: &[SubjectChange]) -> Vec<(Arc<str>, String)> {
-    let mut found = Vec::new();
-    let groups = changed_groups(changes).into_iter();
-    for group in groups.filter_map(|name| group(table, rules, changes, name).ok()) {
-        let (before, after) = (effective(table, &group, &[]), effective(table, &group, changes));
-        let served = |name: &str| before.server(name).is_some_and(|one| one.params.is_in_use());
-        let serving = after.servers.iter().filter(|one| one.params.is_in_use());
-        let new = serving.filter(|one| !served(&one.name));
-        found.extend(new.map(|one| (Arc::clone(&group.name), one.name.clone())));
-    }
-    found
 }
 
 impl SubjectChange {
@@ -451,25 +340,10 @@ fn unknown_server(group: &BaseGroup, server: &str, said: Option<&OverlayServer>)
     Refusal::new(Code::UnknownServer, text, "add it, or use one that list shows").with(Details::Names(known))
 }
 
-fn group_emptied(group: &BaseGroup) -> Refusal {
-    Refusal::new(
-        Code::GroupEmptied,
-        format!(
-            "group \"{}\" would have no server for new requests, and {} sends it some",
-            group.name,
-            group.users.join(", ")
-        ),
-        "add or bring up another server first, or repeat the order with force",
-    )
-}
-
-pub(crate) fn bad_order(text: &str, remedy: &str) -> Refusal {
-    Refusal::new(Code::BadOrder, format!("invalid order: {text}"), remedy)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group_checks::enlisted;
     use crate::{
         Action, Commit, CommitKind, KeyKind, MemoryStore, Meta, Order, Store, SubjectValue, Table, Undoing,
         plan,
@@ -743,12 +617,25 @@ mod tests {
     }
 
     #[test]
+    fn a_group_in_use_is_not_left_to_servers_that_a_window_takes_back() {
+        let mut groups = Groups::new();
+        let servers = |line: &str| Action::Servers(vec![parse(line)]);
+        let meta = Meta { confirm_within_ms: Some(60_000), ..Meta::default() };
+        groups.order(servers("Blue add 10.0.0.9:80"), meta).unwrap();
+        let refused = groups.order(servers("Blue drain a"), Meta::default()).unwrap_err();
+        assert_eq!(refused.code, Code::GroupEmptied);
+        assert!(refused.text.contains("revision 1 is reverted, which added 10.0.0.9:80"), "{}", refused.text);
+        groups.order(Action::Confirm(1), Meta::default()).unwrap();
+        assert_eq!(groups.servers("Blue drain a", false).as_deref(), Ok("blue: a drain"));
+    }
+
+    #[test]
     fn servers_that_get_requests_newly_are_named_for_the_gate() {
         let mut table = Table::default();
         let rules = rules();
         let asked = |table: &Table, line: &str| -> Vec<String> {
             let orders: Vec<ServerOrder> = line.split(';').map(|line| parse(line.trim())).collect();
-            let changes = set(table, &rules, &orders, true).unwrap();
+            let changes = set(table, &rules, &orders, true, &[]).unwrap();
             enlisted(table, &rules, &changes)
                 .into_iter()
                 .map(|(group, server)| format!("{group} {server}"))

@@ -2,9 +2,10 @@
 //!
 //! Owns which of them newer decisions lie upon. Must never read the history: what it says comes with the order.
 
+use crate::group_checks::check_groups;
 use crate::group_plan;
 use crate::server::{GROUP_SUBJECT, SERVER_SUBJECT, named_server};
-use crate::server_plan::{check_groups, shown};
+use crate::server_plan::shown;
 use crate::{Code, Refusal, Rules, SubjectChange, Table, Undoing, UndoneSubject};
 
 /// Returns the changes that take changes of servers back.

@@ -24,6 +24,8 @@ pub(crate) struct Beliefs {
     /// By name in lower case.
     groups: HashMap<String, Believed>,
     bases: Bases,
+    /// When places were last seen before they were watched, in milliseconds since 1970.
+    seen_before: HashMap<Place, u64>,
 }
 
 /// What is believed for a group.
@@ -71,9 +73,13 @@ impl Beliefs {
             for source in &entry.discovery.sources {
                 let of_group = known.and_then(|known| known.sets.get(&source.place)).cloned();
                 let latest = || beliefs.latest.get(&source.place).cloned();
-                let kept = || Some(kept.get(&name, &source.text)?.servers()?.into());
-                if let Some(set) = of_group.or_else(latest).or_else(kept) {
+                if let Some(set) = of_group.or_else(latest) {
                     believed.sets.insert(source.place.clone(), set);
+                } else if let Some(kept) = kept.get(&name, &source.text)
+                    && let Some(servers) = kept.servers()
+                {
+                    believed.sets.insert(source.place.clone(), servers.into());
+                    beliefs.seen_before.insert(source.place.clone(), kept.seen_ms);
                 }
             }
             match believed.peers_of(config, entry, &believed.sets) {
@@ -108,6 +114,37 @@ impl Beliefs {
             self.settle();
         }
         news
+    }
+
+    /// Judges answers again that are not believed: a configuration, an order or another place may have changed that.
+    /// Returns what changes by it.
+    pub(crate) fn judge_again(&mut self, config: &Config, table: &Table) -> Vec<News> {
+        let mut news = Vec::new();
+        for entry in config.groups.iter().filter(|entry| entry.is_discovered()) {
+            let Some(believed) = self.groups.get_mut(&entry.spec.name.to_ascii_lowercase()) else { continue };
+            let is_left = |place: &&Place| {
+                let (latest, set) = (self.latest.get(*place), believed.sets.get(*place));
+                latest.is_some_and(|latest| set.is_none_or(|set| !Arc::ptr_eq(set, latest) && set != latest))
+            };
+            let left = entry.discovery.sources.iter().map(|source| &source.place).find(is_left);
+            if let Some(place) = left {
+                news.extend(believed.take((config, entry), table, &self.latest, place));
+            }
+        }
+        if news.iter().any(News::is_of_servers) {
+            self.settle();
+        }
+        news
+    }
+
+    /// Notes that a place was seen before it is watched.
+    pub(crate) fn note_seen(&mut self, place: &Place, ms: u64) {
+        self.seen_before.insert(place.clone(), ms);
+    }
+
+    /// Returns when a place was last seen before it was watched, in milliseconds since 1970; 0 if that is unknown.
+    pub(crate) fn seen_before(&self, place: &Place) -> u64 {
+        self.seen_before.get(place).copied().unwrap_or_default()
     }
 
     /// Returns the servers of groups before orders.

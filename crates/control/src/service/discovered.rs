@@ -57,7 +57,9 @@ impl ControlState {
         }
         let is_new = !wanted.is_empty();
         for place in wanted {
+            let seen_before = discovery.beliefs.seen_before(&place);
             let state = discovery.places.entry(place.clone()).or_default();
+            state.seen_ms = state.seen_ms.max(seen_before);
             if state.task.is_none() {
                 let watching = watch(Rc::downgrade(self), place);
                 state.task = Some(Task(tokio::task::spawn_local(watching)));
@@ -83,6 +85,15 @@ impl ControlState {
                 self.place_seen(place, lacks, now_ms);
             }
         }
+    }
+
+    /// Judges answers again that are not believed.
+    async fn judge_again(self: &Rc<Self>) {
+        let _reload_lock = self.reload_lock.read().await;
+        let Some(switch) = self.groups.borrow().clone() else { return };
+        let config = switch.configured().config.clone();
+        let news = self.discovery.borrow_mut().beliefs.judge_again(&config, &switch.table());
+        self.publish_found(&news, now_ms());
     }
 
     fn publish_found(self: &Rc<Self>, news: &[News], now_ms: u64) {
@@ -257,11 +268,13 @@ async fn watch(state: Weak<ControlState>, place: Place) {
     }
 }
 
-/// Writes the last good sets when they have changed, and the journal's minutes when they have ended.
+/// Judges what is not believed again, writes the last good sets when they have changed, and the journal's minutes when they
+/// have ended.
 async fn keep(state: Weak<ControlState>) {
     loop {
         tokio::time::sleep(KEEPING).await;
         let Some(state) = state.upgrade() else { return };
+        state.judge_again().await;
         let occurrences = state.discovery.borrow_mut().summaries.take(Some(now_ms()));
         occurrences.into_iter().for_each(|one| state.shared.journal.append(one));
         let (Some((kept, config)), shared) = (state.unkept(), Arc::clone(&state.shared)) else { continue };

@@ -194,9 +194,9 @@ pub(super) fn notes(
             .iter()
             .filter(|server| server.ordered.down == Some(true) || server.ordered.drain == Some(true));
         for server in taken_out {
-            let how = if server.ordered.down == Some(true) { "taken down" } else { "drained" };
+            let how = if server.ordered.down == Some(true) { "down" } else { "drained" };
             notes.push(format!(
-                "groups: server {} of group \"{}\" was {how} by {}",
+                "groups: server {} of group \"{}\" is {how}; the last order on it is by {}",
                 server.name,
                 group.name,
                 by(server.revision.unwrap_or_default())

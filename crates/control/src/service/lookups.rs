@@ -2,6 +2,7 @@
 //!
 //! Owns the first looks of a start and of a reload. Must never publish.
 
+use super::clock::now_ms;
 use crate::discovery::{Beliefs, FoundServers, Kept, Summaries, first_looks};
 use crate::setup::Log;
 use engine::Config;
@@ -102,6 +103,7 @@ impl FirstLooks {
         for (place, found) in self.found {
             if beliefs.servers(&place).is_none() {
                 beliefs.take(config, &Table::default(), &place, found.servers);
+                beliefs.note_seen(&place, now_ms());
             }
         }
         beliefs

@@ -114,6 +114,7 @@ impl ControlState {
                     let receipt = self.with_idle_servers(switch, receipt, options.wait, timeout).await;
                     // A worker that has applied the commit has said before what it knows of the targets.
                     notes.extend(look.notes());
+                    notes.extend(self.notes_of_groups(&plan));
                     Ok(receipt.with_notes(notes))
                 }
                 CommitOutcome::Repeated(earlier) => {

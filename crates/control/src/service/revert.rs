@@ -84,7 +84,7 @@ impl ControlState {
         for one in due {
             let (revision, left_ms) = (one.revision, one.left_ms(now));
             let text = format!(
-                "switch \"{}\": revision {revision} is reverted in {} s unless it is confirmed (pointsman confirm {revision})",
+                "switch \"{}\": revision {revision} is reverted in {} s unless it is confirmed (pointsman confirm --switch {0} {revision})",
                 switch.name(),
                 left_ms.div_ceil(1_000)
             );

@@ -8,7 +8,9 @@ use super::state::{ControlState, collect_replies, reply_into};
 use crate::data_plane::GroupState;
 use crate::receipt::GateResult;
 use statistics::{GroupCondition, PeerState};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use switch::{Plan, SERVER_SUBJECT, named_server};
 use tokio::sync::mpsc;
 
 /// The maximum number of targets that have a note of their own, and of servers that one names.
@@ -37,6 +39,26 @@ impl ControlState {
             self.data_plane().peers_of(names, reply_into(sender));
         }
         TargetLook { targets, answers }
+    }
+}
+
+impl ControlState {
+    /// Returns a note for each group that an order on servers leaves without a healthy one.
+    pub(super) fn notes_of_groups(&self, plan: &Plan) -> Vec<String> {
+        let (config, routing) = (self.shared.config(), self.routing());
+        let health = self.data_plane().prober().health();
+        let changed: BTreeSet<&str> = plan
+            .subjects
+            .iter()
+            .filter(|change| change.subject == SERVER_SUBJECT)
+            .filter_map(|change| Some(named_server(&change.name)?.0))
+            .collect();
+        let down = changed.into_iter().filter_map(|group| {
+            let servers = states(&config, &routing.groups, health, group);
+            let condition = GroupCondition::of(servers.iter().map(|server| server.state));
+            (condition == GroupCondition::Down && !servers.is_empty()).then(|| note(group, &servers))?
+        });
+        down.take(NAMED.0).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the conversion of SQLite's and the system's errors to faults with a remedy. Must never: repair anything.
 
+use engine::modules::switch::GROUPS_NAME;
 use rusqlite::{Connection, ErrorCode, ffi};
 use std::io;
 use std::path::Path;
@@ -9,9 +10,14 @@ use switch::{KeyKind, StoreFault, StoreFaultKind};
 
 /// Returns the remedy of a damaged store, as in docs/switching.md.
 fn afresh(path: &str) -> String {
+    let (verb, then) = match Path::new(path).file_stem() {
+        Some(name) if name == GROUPS_NAME => {
+            ("restore --switch groups", "groups then have the servers of the configuration alone")
+        }
+        _ => ("restore", "every key then has the switch's default"),
+    };
     format!(
-        "restore a backup (pointsman restore), or start over: move {path}, {path}-wal, {path}-shm and {path}-anchor away; \
-         every key then has the switch's default"
+        "restore a backup (pointsman {verb}), or start over: move {path}, {path}-wal, {path}-shm and {path}-anchor away; {then}"
     )
 }
 

@@ -461,6 +461,45 @@ async fn a_reload_keeps_what_is_known_and_looks_up_what_is_new() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_not_believed_is_judged_again_though_it_stays_the_same() {
+    let lists = tempfile::tempdir().unwrap();
+    let path: PathBuf = lists.path().join("app.servers");
+    std::fs::write(&path, "server 10.0.0.1:81;\nserver 10.0.0.2:81;\n").unwrap();
+    let world = World::start(&format!("servers file={} interval=100ms; min_servers 2;", path.display()));
+    world.until(&["10.0.0.1:81", "10.0.0.2:81"]).await;
+    std::fs::write(&path, "server 10.0.0.1:81;\n").unwrap();
+    world.until_said("min_servers is 2").await;
+    // A reload does not make it believed, and the doubt stays to be seen.
+    for (min, doubt) in [("min_servers 2; keepalive 3", Some("min_servers is 2")), ("min_servers 1", None)] {
+        let http = world.http.replace("min_servers 2", min);
+        let (control, next) = (world.control.clone(), config(world.folder.path(), &http));
+        let reload = move || control.prepare_reload(&next).unwrap().store().unwrap().commit();
+        tokio::task::spawn_blocking(reload).await.unwrap();
+        match doubt {
+            Some(doubt) => world.until_said(doubt).await,
+            None => world.until(&["10.0.0.1:81"]).await,
+        }
+    }
+    assert_eq!(world.group().await.sources.remove(0).doubt, None);
+    world.control.stop();
+}
+
+#[tokio::test]
+async fn the_age_of_the_last_good_set_outlives_a_restart() {
+    let lists = tempfile::tempdir().unwrap();
+    let path: PathBuf = lists.path().join("app.servers");
+    std::fs::write(&path, "server 10.0.0.1:81;\n").unwrap();
+    let world = World::start(&format!("servers file={} interval=100ms;", path.display()));
+    world.until(&["10.0.0.1:81"]).await;
+    std::fs::remove_file(&path).unwrap();
+    world.until_said("No such file").await;
+    let world = world.restart();
+    world.until_said("No such file").await;
+    assert!(world.group().await.sources.remove(0).age_ms.is_some_and(|ms| ms < 60_000));
+    world.control.stop();
+}
+
+#[tokio::test]
 async fn a_file_is_followed_and_a_broken_one_changes_nothing() {
     let lists = tempfile::tempdir().unwrap();
     let path: PathBuf = lists.path().join("app.servers");

@@ -82,7 +82,8 @@ async fn a_group_whose_servers_orders_have_taken_out_is_down_too() {
     };
     let forced = Meta { force: true, ..meta() };
     let order = Order { action: drain("127.0.0.1:2"), meta: forced.clone() };
-    control.order(GROUPS_NAME, order, Options::default()).await.unwrap();
+    let drained = control.order(GROUPS_NAME, order, Options::default()).await.unwrap();
+    assert_eq!(drained.notes, ["green is down: 127.0.0.1:2 is draining"], "the order itself says so");
     let receipt =
         control.order("live", to(&[("a.example", "green")], forced), Options::default()).await.unwrap();
     assert_eq!(receipt.notes, ["green is down: 127.0.0.1:2 is draining"]);
