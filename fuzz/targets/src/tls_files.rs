@@ -52,7 +52,11 @@ fn findings(files: &Files, is_server: bool) -> Vec<Diagnostic> {
     show(&findings, &parsed.sources);
     let shown: String = findings.iter().map(|finding| finding.render(&parsed.sources, false)).collect();
     for secret in ["key", "pass"].iter().filter_map(|name| file(name).ok()) {
-        let lines = secret.split(|byte| *byte == b'\n').filter(|line| line.len() >= TELLING);
+        // A name of a directive is none of a key's secrets.
+        let is_word =
+            |line: &&[u8]| line.iter().all(|byte| byte.is_ascii_lowercase() || b"_ ".contains(byte));
+        let lines =
+            secret.split(|byte| *byte == b'\n').filter(|line| line.len() >= TELLING && !is_word(line));
         let told = lines
             .map(String::from_utf8_lossy)
             .find(|line| !line.starts_with("--") && shown.contains(&**line));
