@@ -6,8 +6,9 @@ use testkit::proc::Memory;
 
 use crate::Plan;
 use crate::control::{Control, list, number};
-use crate::cost::{Median, Requests, cpu_ns_per_request};
+use crate::cost::cpu_ns_per_request;
 use crate::durations::Durations;
+use crate::instructions::{self, Counter};
 use crate::server::{SEVERE, Server, SharedDir, address, prepare};
 
 const GATEWAY: &str = include_str!("groups.conf");
@@ -15,20 +16,14 @@ const SERVERS: &str = include_str!("grouped.conf");
 
 const GROUPS: usize = 1000;
 const PER_GROUP: usize = 10;
-/// The CPU time of a request with changed groups may be so many times that with unchanged ones.
+/// A request to changed groups may run so many times the instructions of one to unchanged ones.
 const MAX_REQUEST: f64 = 1.01;
 /// The publication of one of the last changes may take so many times that of one of the first, at the median.
 const MAX_CHANGE: f64 = 1.5;
 /// What a server may cost in memory, in bytes: changed, served from by all threads, and its figures shown.
 const MAX_BYTES: u64 = 32 << 10;
-/// The groups whose requests are timed.
+/// The groups whose requests are counted.
 const MEASURED: usize = 50;
-/// Slices of requests to one server and the other in turn, before the changes and after them: short ones, so that what else
-/// the machine does takes from both.
-const PAIRS: usize = 600;
-const REQUESTS: u64 = 640;
-/// The widest half of an interval that can tell so little.
-const MAX_HALF: f64 = 0.01;
 
 /// Runs the test; returns a summary.
 pub(crate) fn run(plan: &Plan) -> Result<String, String> {
@@ -38,11 +33,6 @@ pub(crate) fn run(plan: &Plan) -> Result<String, String> {
     let (one_dir, one) = gateway(plan, port, 1)?;
     let (same_dir, same) = gateway(plan, port, GROUPS)?;
     let (dir, changed) = gateway(plan, port, GROUPS)?;
-    let mut sides = [
-        Requests::connect(address(&dir, "front")?, changed.pid())?,
-        Requests::connect(address(&same_dir, "front")?, same.pid())?,
-    ];
-    let before = compare(&mut sides)?;
     let mut control = Control::open(dir.prefix())?;
     let changes = plan.switches.unwrap_or((GROUPS * PER_GROUP) as u64);
     let changing = change_all(&mut control, changes)?;
@@ -63,47 +53,30 @@ pub(crate) fn run(plan: &Plan) -> Result<String, String> {
         per_server(all)
     );
 
-    // Two processes never cost quite the same: it counts how far apart they are now and were before.
-    let after = compare(&mut sides)?;
-    drop(sides);
-    let ratio = after.relative_to(&before);
     check(&mut control, changes)?;
-    for server in [one, same, changed, servers] {
+    for server in [one, same, changed] {
         server.finish(&SEVERE)?;
     }
-    let summary = format!(
-        "{changes} changes one by one: {}; {memory}; CPU time of a request with them as a ratio to without: {ratio}; beside an unchanged server {before} before and {after} after",
-        changing.text
-    );
-    match () {
-        () if ratio.value > MAX_REQUEST => Err(format!("{summary}: above {MAX_REQUEST}")),
-        () if ratio.high - ratio.value > MAX_HALF => {
-            Err(format!("{summary}: too wide to tell {MAX_REQUEST}"))
+    let counted = instructions(plan, port)?;
+    servers.finish(&SEVERE)?;
+    let ratio = counted.map_or(1.0, |[before, after]| after / before);
+    let cost = match counted {
+        Some([before, after]) => {
+            format!(
+                "a request runs {before:.0} instructions before the changes and {after:.0} after: {ratio:.4} times"
+            )
         }
+        None => "skipped: valgrind is not installed, which counts the instructions of a request".to_owned(),
+    };
+    let summary = format!("{changes} changes one by one: {}; {memory}; {cost}", changing.text);
+    match () {
+        () if ratio > MAX_REQUEST => Err(format!("{summary}: above {MAX_REQUEST}")),
         () if changing.ratio > MAX_CHANGE => {
             Err(format!("{summary}: a late change takes more than {MAX_CHANGE} times an early one"))
         }
         () if per_server(all) > MAX_BYTES => Err(format!("{summary}: more than {MAX_BYTES} bytes")),
         () => Ok(summary),
     }
-}
-
-/// Returns the CPU time of a request to the first server as a ratio to that of one to the second.
-fn compare(sides: &mut [Requests; 2]) -> Result<Median, String> {
-    let mut host = hosts(MEASURED);
-    let mut ratios = Vec::with_capacity(PAIRS);
-    // The first pairs warm both up: each group is asked by each thread.
-    for pair in 0..PAIRS + PAIRS / 10 {
-        // Which comes first changes from pair to pair.
-        let mut ns = [0.0; 2];
-        for which in [pair % 2, 1 - pair % 2] {
-            ns[which] = sides[which].cpu_ns_each(REQUESTS, &mut host)?;
-        }
-        if pair >= PAIRS / 10 {
-            ratios.push(ns[0] / ns[1]);
-        }
-    }
-    Ok(Median::of(ratios))
 }
 
 fn group(number: usize) -> String {
@@ -124,16 +97,43 @@ fn hosts(groups: usize) -> impl FnMut() -> String {
 }
 
 fn gateway(plan: &Plan, port: u16, groups: usize) -> Result<(SharedDir, Server), String> {
+    let dir = prepare(&configuration(GATEWAY, port, groups))?;
+    let server = Server::start(&plan.program(), &dir, address(&dir, "front")?)?;
+    Ok((dir, server))
+}
+
+fn configuration(gateway: &str, port: u16, groups: usize) -> String {
     let servers: String = (0..PER_GROUP).map(|n| format!(" server {};", server(n, port))).collect();
     // Idle connections to all servers would be what is measured.
     let kept = |n| if n < MEASURED { 2 * PER_GROUP } else { 1 };
     let block = |n| format!("    upstream {0} {{ keepalive {1};{servers} }}\n", group(n), kept(n));
-    let text = GATEWAY.replace("{groups}", &(0..groups).map(block).collect::<String>());
+    let text = gateway.replace("{groups}", &(0..groups).map(block).collect::<String>());
     let map = |n| format!("        {0}.example.com {0};\n", group(n));
-    let text = text.replace("{names}", &(0..groups).map(map).collect::<String>());
-    let dir = prepare(&text)?;
-    let server = Server::start(&plan.program(), &dir, address(&dir, "front")?)?;
-    Ok((dir, server))
+    text.replace("{names}", &(0..groups).map(map).collect::<String>())
+}
+
+/// Returns the instructions of a request before and after all servers are changed, a group by an order; `None` without
+/// callgrind.
+fn instructions(plan: &Plan, port: u16) -> Result<Option<[f64; 2]>, String> {
+    if !instructions::is_there() {
+        return Ok(None);
+    }
+    let alone = GATEWAY.replace("worker_processes  auto;", "worker_processes 1; master_process off;");
+    let dir = prepare(&configuration(&alone, port, GROUPS))?;
+    let front = address(&dir, "front")?;
+    let counted = Server::start(&instructions::counted(&plan.program(), &dir)?, &dir, front)?;
+    let mut counter = Counter::connect(&dir, front, counted.pid())?;
+    let before = counter.per_request(hosts(MEASURED))?;
+    let mut control = Control::open(dir.prefix())?;
+    for of in 0..GROUPS {
+        let change = |n| json!({"do": "set", "server": server(n, port), "params": {"weight": 2}});
+        let body = json!({"changes": (0..PER_GROUP).map(change).collect::<Vec<_>>(), "reason": "soak test"});
+        control.must("POST", &format!("/v1/groups/{}/servers", group(of)), &body)?;
+    }
+    let after = counter.per_request(hosts(MEASURED))?;
+    drop(counter);
+    counted.finish(&SEVERE)?;
+    Ok(Some([before, after]))
 }
 
 /// What the changes took.

@@ -15,6 +15,7 @@ mod frames;
 mod gaps;
 mod gateway;
 mod groups;
+mod instructions;
 mod keys;
 mod kills;
 mod load;
