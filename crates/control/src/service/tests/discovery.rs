@@ -146,6 +146,13 @@ impl World {
         World::start(&format!("{resolver} server app.test:81 resolve; {more}"))
     }
 
+    /// Brings another configuration into force.
+    async fn reload(&self, http: &str) {
+        let (control, next) = (self.control.clone(), config(self.folder.path(), http));
+        let reload = move || control.prepare_reload(&next).unwrap().store().unwrap().commit();
+        tokio::task::spawn_blocking(reload).await.unwrap();
+    }
+
     /// Returns the servers of `app` as they were published last.
     pub(super) fn published(&self) -> Vec<String> {
         self.data_plane.ask(|workers| shown(workers.groups.last().unwrap()))
@@ -449,9 +456,7 @@ async fn a_reload_keeps_what_is_known_and_looks_up_what_is_new() {
     let http = world
         .http
         .replace("server app.test:81", "server 10.0.0.9; server new.test:82 resolve; server app.test:81");
-    let (control, next) = (world.control.clone(), config(world.folder.path(), &http));
-    let reload = move || control.prepare_reload(&next).unwrap().store().unwrap().commit();
-    tokio::task::spawn_blocking(reload).await.unwrap();
+    world.reload(&http).await;
     let group = world.group().await;
     let names: Vec<&str> = group.found.servers.iter().map(|one| &*one.name).collect();
     assert_eq!(names, ["10.0.0.9", "10.0.0.5:82", "10.0.0.1:81", "10.0.0.2:81"]);
@@ -472,9 +477,7 @@ async fn an_answer_that_was_not_believed_is_judged_again_though_it_stays_the_sam
     // A reload does not make it believed, and the doubt stays to be seen.
     for (min, doubt) in [("min_servers 2; keepalive 3", Some("min_servers is 2")), ("min_servers 1", None)] {
         let http = world.http.replace("min_servers 2", min);
-        let (control, next) = (world.control.clone(), config(world.folder.path(), &http));
-        let reload = move || control.prepare_reload(&next).unwrap().store().unwrap().commit();
-        tokio::task::spawn_blocking(reload).await.unwrap();
+        world.reload(&http).await;
         match doubt {
             Some(doubt) => world.until_said(doubt).await,
             None => world.until(&["10.0.0.1:81"]).await,
